@@ -1,0 +1,20 @@
+"""What results are made of: frozen records of NumPy arrays, no torch."""
+
+from .attribution import Attribution
+from .flag import Flag
+from .provenance import ModelInfo, Provenance, ReadoutInfo
+from .segment import Segment, block_segment
+from .target import UNITS, Target, Unit
+
+__all__ = [
+    "UNITS",
+    "Attribution",
+    "Flag",
+    "ModelInfo",
+    "Provenance",
+    "ReadoutInfo",
+    "Segment",
+    "Target",
+    "Unit",
+    "block_segment",
+]

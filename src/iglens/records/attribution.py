@@ -1,0 +1,270 @@
+"""The result: what each layer contributed to the probability of each token."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ..depths import Depths, depths
+from ..errors import ArgumentError
+from .flag import Flag
+from .provenance import Provenance, ReadoutInfo
+from .segment import Segment, block_segment
+from .target import Target, Unit
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Credit of every segment for every row's target; NumPy, frozen.
+
+    The one promise: `baseline + credits.sum(1)` is `final`, up to `completeness`.
+    A *row* is a (position, target) pair of one text, a *point* a state on the path
+    (the first is the baseline), a *segment* the step between two neighbours.
+
+    Attributes:
+        token_ids: Every token of the text.
+        token_texts: The same tokens, decoded one by one.
+        positions: Index of the predicted token; it may equal the length of the text.
+        targets: What is explained, one per row.
+        segments: The steps of the path, named after the layer they end at.
+        levels: The target's level at every point, in `unit`.
+        credits: What each segment added, in `unit`; NaN next to a level that is not
+            finite.
+        top1: Whether the target is the readout's arg-max (lowest id wins a tie).
+        model_value: The target's level in the model's own output, in `unit`.
+        fidelity: Total variation between the readout of the last state, in the
+            model's own dtype, and the model's own distribution; NaN if unknown.
+        log_fidelity: `|log f(y) - log p(y)|` between the same two; NaN if unknown.
+        rank: Place of the target among all tokens, 1 for the most probable; 0 where
+            it was not computed.
+        lens_kl: `KL(final || point)` of the readout's distributions in nats; NaN
+            where it was not computed.
+        top_ids: The most probable tokens at every point; no columns where they were
+            not computed.
+        top_probabilities: Their probabilities.
+        vocabulary: Texts of the ids in `top_ids`.
+        unit: Unit of levels and credits; logarithms are natural.
+        baseline_kind: Name of the first point.
+        estimator: Name of the rule that gave the credits.
+        lens: Name of the translators; "logit" for none.
+        noise_floor: Change of a level that is rounding, in `unit`.
+        readout: How the levels were read and verified.
+        flags: Cells that are not numbers to rely on.
+        warnings: Sentences a reader must see.
+        provenance: Where all this comes from.
+    """
+
+    token_ids: Int[np.ndarray, " text"]
+    token_texts: tuple[str, ...]
+    positions: Int[np.ndarray, " rows"]
+    targets: tuple[Target, ...]
+    segments: tuple[Segment, ...]
+    levels: Float[np.ndarray, "rows points"]
+    credits: Float[np.ndarray, "rows segments"]
+    top1: Bool[np.ndarray, "rows points"]
+    model_value: Float[np.ndarray, " rows"]
+    fidelity: Float[np.ndarray, " rows"]
+    log_fidelity: Float[np.ndarray, " rows"]
+    rank: Int[np.ndarray, "rows points"]
+    lens_kl: Float[np.ndarray, "rows points"]
+    top_ids: Int[np.ndarray, "rows points top"]
+    top_probabilities: Float[np.ndarray, "rows points top"]
+    vocabulary: dict[int, str]
+    unit: Unit
+    baseline_kind: str
+    estimator: str
+    lens: str
+    noise_floor: float
+    readout: ReadoutInfo
+    provenance: Provenance
+    flags: tuple[Flag, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def n_rows(self) -> int:
+        """Number of explained (position, target) pairs."""
+        return len(self.positions)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layer each segment ends at."""
+        return tuple(segment.layer for segment in self.segments)
+
+    @property
+    def point_layers(self) -> tuple[int | None, ...]:
+        """Layer each point is the state of; None for a baseline off the path."""
+        return (self.segments[0].after, *self.layers)
+
+    @property
+    def baseline(self) -> Float[np.ndarray, " rows"]:
+        """Level of the first point."""
+        return self.levels[:, 0]
+
+    @property
+    def final(self) -> Float[np.ndarray, " rows"]:
+        """Level of the last state."""
+        return self.levels[:, -1]
+
+    @property
+    def completeness(self) -> Float[np.ndarray, " rows"]:
+        """`sum(credits) - (final - baseline)`.
+
+        Rounding for the observed estimator, which adds up by construction; a real
+        error of integration for the gradient one.
+        """
+        return self.credits.sum(1) - (self.final - self.baseline)
+
+    @property
+    def precision_gap(self) -> Float[np.ndarray, " rows"]:
+        """`|final - model_value|`: what the model's own dtype costs."""
+        return np.abs(self.final - self.model_value)
+
+    @cached_property
+    def depths(self) -> tuple[Depths, ...]:
+        """The depths of every row."""
+        return tuple(
+            depths(
+                self.levels[row],
+                self.credits[row],
+                self.top1[row],
+                self.point_layers,
+                noise_floor=self.noise_floor,
+            )
+            for row in range(self.n_rows)
+        )
+
+    def coarsen(self, layers: Iterable[int]) -> Self:
+        """The same result on a path through fewer layers; credits are summed.
+
+        Equals what attribution along the coarse path gives, without reading again.
+        The last layer, and the end of the embedding's own segment, are always kept.
+
+        Args:
+            layers: Layers to keep, out of `self.layers`.
+
+        Raises:
+            ArgumentError: If a layer is not on the path.
+        """
+        wanted = set(layers)
+        if unknown := wanted - set(self.layers):
+            raise ArgumentError(
+                f"`layers` names {sorted(unknown)}, which are not on the path "
+                f"{list(self.layers)}."
+            )
+        wanted |= {self.layers[-1], 0}
+        ends = [i for i, layer in enumerate(self.layers) if layer in wanted]
+        points = [0, *(end + 1 for end in ends)]
+        starts = [0, *(end + 1 for end in ends[:-1])]
+        return replace(
+            self,
+            segments=tuple(
+                self._merged(a, b) for a, b in zip(starts, ends, strict=True)
+            ),
+            levels=self.levels[:, points],
+            credits=np.add.reduceat(self.credits, starts, axis=1),
+            top1=self.top1[:, points],
+            rank=self.rank[:, points],
+            lens_kl=self.lens_kl[:, points],
+            top_ids=self.top_ids[:, points],
+            top_probabilities=self.top_probabilities[:, points],
+            flags=tuple(
+                replace(flag, point=points.index(flag.point))
+                for flag in self.flags
+                if flag.point in points
+            ),
+        )
+
+    def _merged(self, first: int, last: int) -> Segment:
+        """One segment in the place of several neighbours."""
+        if first == last:
+            return self.segments[first]
+        end = self.segments[last]
+        merged = block_segment(self.segments[first].after, end.layer, ())
+        label = f"{merged.label} ({end.module})" if end.module else merged.label
+        return replace(merged, label=label, module=end.module)
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """The same result for some of the rows, in the given order."""
+        index = list(rows)
+        place = {row: new for new, row in enumerate(index)}
+        return replace(
+            self,
+            positions=self.positions[index],
+            targets=tuple(self.targets[row] for row in index),
+            levels=self.levels[index],
+            credits=self.credits[index],
+            top1=self.top1[index],
+            model_value=self.model_value[index],
+            fidelity=self.fidelity[index],
+            log_fidelity=self.log_fidelity[index],
+            rank=self.rank[index],
+            lens_kl=self.lens_kl[index],
+            top_ids=self.top_ids[index],
+            top_probabilities=self.top_probabilities[index],
+            flags=tuple(
+                replace(flag, row=place[flag.row])
+                for flag in self.flags
+                if flag.row in place
+            ),
+        )
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """One line per row and segment; see `iglens.records.table`."""
+        from .table import tidy_table
+
+        return tidy_table(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """`to_arrow`, as a pandas frame (needs pandas)."""
+        return self.to_arrow().to_pandas()
+
+    def to_json(self) -> dict[str, Any]:
+        """The published JSON form; NaN and infinity become null."""
+        from ..storage import attribution_to_json
+
+        return attribution_to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the result; the format follows from the extension.
+
+        Args:
+            path: `.safetensors` or `.json` (both complete), `.csv` or `.parquet`
+                (the tidy table).
+
+        Raises:
+            OutputError: If the extension is unknown or the place not writable.
+        """
+        from ..storage import save
+
+        save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Attribution":
+        """Read what `save` wrote as `.safetensors` or `.json`.
+
+        Raises:
+            ArtifactError: If the file is not a complete, undamaged result.
+        """
+        from ..storage import load
+
+        return load(Path(path))
+
+    def __str__(self) -> str:
+        """One plain sentence per row."""
+        from ..report.text import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        from ..report.html import html_table
+
+        return html_table(self)

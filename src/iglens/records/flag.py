@@ -1,0 +1,20 @@
+"""A cell that is not a number to rely on."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A marked cell: odd values are shown as odd, never dropped or clipped.
+
+    Attributes:
+        row: Row of the cell.
+        point: Point of the cell; None if the whole row is meant.
+        kind: "non_finite_state", "non_finite_level" or "unverified".
+        detail: What was seen.
+    """
+
+    row: int
+    point: int | None
+    kind: str
+    detail: str

@@ -1,0 +1,40 @@
+"""A step of the path between two neighbouring states."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The piece of the path that one credit belongs to.
+
+    Attributes:
+        layer: Layer it ends at; 0 is the embedding's own segment, which exists only
+            when the baseline is another state.
+        after: Layer it starts at; None when it starts at a baseline off the path.
+        part: "block", "blocks" (several merged), or "embedding".
+        label: What to show.
+        module: Name of the block it ends with, as the model calls it, if known.
+    """
+
+    layer: int
+    after: int | None
+    part: str
+    label: str
+    module: str | None = None
+
+
+def block_segment(after: int | None, layer: int, modules: tuple[str, ...]) -> Segment:
+    """The segment that ends at `layer`, named after its last block.
+
+    Args:
+        after: Layer the segment starts at, None for a baseline off the path.
+        layer: Layer it ends at, 0 for the embedding's own.
+        modules: Names of the blocks, in order, block 1 first.
+    """
+    if layer == 0:
+        return Segment(0, after, "embedding", "embedding")
+    module = modules[layer - 1] if layer <= len(modules) else None
+    single = after == layer - 1
+    span = f"layer {layer}" if single else f"layers {(after or 0) + 1}-{layer}"
+    label = f"{span} ({module})" if module else span
+    return Segment(layer, after, "block" if single else "blocks", label, module)
