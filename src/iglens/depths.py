@@ -50,8 +50,9 @@ class Depths:
         churn: `sum(|credit|) / |sum(credit)|`: 1 when nothing is taken back.
         overshoot: `max(0, max(s * (level - final)))`.
 
-    The first three and `churn` are None where `|delta|` is below ten noise floors, or
-    where a level is not finite.
+    The first three and `churn` are None where `|delta|` is below ten noise floors.
+    Those that need a number that is not finite are None, and so are `onset_mass` and
+    `churn` where the credits (of the gradient estimator) are, or add up to, nothing.
     """
 
     onset_mass: Interval | None
@@ -105,17 +106,29 @@ def depths(
     overshoot = max(0.0, float((sign * (levels - levels[-1])).max()))
     if change == 0 or abs(change) < NOISE_MARGIN * noise_floor:
         return Depths(None, None, None, predicted, None, overshoot)
-    mass = np.abs(credits)
-    half_mass = np.concatenate([[0.0], mass.cumsum()]) >= mass.sum() / 2
     half_net = sign * (levels - levels[0]) >= abs(change) / 2
     return Depths(
-        onset_mass=_interval(int(half_mass.argmax()), layers),
+        onset_mass=_interval(_half_mass(credits), layers),
         onset_net=_interval(int(half_net.argmax()), layers),
         commit=_interval(_holds_from(half_net), layers),
         prediction_depth=predicted,
-        churn=float(mass.sum() / abs(credits.sum())),
+        churn=_churn(credits),
         overshoot=overshoot,
     )
+
+
+def _half_mass(credits: Float[np.ndarray, " segments"]) -> int | None:
+    """First point where the cumulative |credit| is half of all, or None."""
+    mass = np.abs(credits).cumsum()
+    if not 0 < mass[-1] < np.inf:
+        return None
+    return int((mass >= mass[-1] / 2).argmax()) + 1
+
+
+def _churn(credits: Float[np.ndarray, " segments"]) -> float | None:
+    """`sum(|credit|) / |sum(credit)|`, or None where that is no number."""
+    net = abs(float(credits.sum()))
+    return float(np.abs(credits).sum()) / net if 0 < net < np.inf else None
 
 
 def _holds_from(condition: Bool[np.ndarray, " points"]) -> int | None:
