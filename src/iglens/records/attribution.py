@@ -1,10 +1,11 @@
 """The result: what each layer contributed to the probability of each token."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -120,12 +121,14 @@ class Attribution:
         Rounding for the observed estimator, which adds up by construction; a real
         error of integration for the gradient one.
         """
-        return self.credits.sum(1) - (self.final - self.baseline)
+        with np.errstate(invalid="ignore"):  # -inf - -inf is flagged, not warned of
+            return self.credits.sum(1) - (self.final - self.baseline)
 
     @property
     def precision_gap(self) -> Float[np.ndarray, " rows"]:
         """`|final - model_value|`: what the model's own dtype costs."""
-        return np.abs(self.final - self.model_value)
+        with np.errstate(invalid="ignore"):
+            return np.abs(self.final - self.model_value)
 
     @cached_property
     def depths(self) -> tuple[Depths, ...]:
@@ -141,11 +144,13 @@ class Attribution:
             for row in range(self.n_rows)
         )
 
-    def coarsen(self, layers: Iterable[int]) -> Self:
+    def coarsen(self, layers: Iterable[int]) -> "Attribution":
         """The same result on a path through fewer layers; credits are summed.
 
-        Equals what attribution along the coarse path gives, without reading again.
-        The last layer, and the end of the embedding's own segment, are always kept.
+        With the observed estimator this equals what attribution along the coarse
+        path gives, without reading again (unless the baseline depends on the path,
+        as "paper-mean" does). The last layer, and the end of the embedding's own
+        segment, are always kept.
 
         Args:
             layers: Layers to keep, out of `self.layers`.
@@ -163,24 +168,57 @@ class Attribution:
         ends = [i for i, layer in enumerate(self.layers) if layer in wanted]
         points = [0, *(end + 1 for end in ends)]
         starts = [0, *(end + 1 for end in ends[:-1])]
+        credits = self._summed(starts, points)
         return replace(
             self,
             segments=tuple(
                 self._merged(a, b) for a, b in zip(starts, ends, strict=True)
             ),
             levels=self.levels[:, points],
-            credits=np.add.reduceat(self.credits, starts, axis=1),
+            credits=credits,
             top1=self.top1[:, points],
             rank=self.rank[:, points],
             lens_kl=self.lens_kl[:, points],
             top_ids=self.top_ids[:, points],
             top_probabilities=self.top_probabilities[:, points],
-            flags=tuple(
-                replace(flag, point=points.index(flag.point))
-                for flag in self.flags
-                if flag.point in points
-            ),
+            flags=self._flags_on(points, credits),
         )
+
+    def _summed(
+        self, starts: list[int], points: list[int]
+    ) -> Float[np.ndarray, "rows merged"]:
+        """Credits of merged segments.
+
+        The sum, except where it runs over a level that is not finite: a coarse path
+        that steps over that state has the observed credit, the change of its ends.
+        """
+        with np.errstate(invalid="ignore"):
+            sums = np.add.reduceat(self.credits, starts, axis=1)
+            if self.estimator != "observed":
+                return sums
+            change = np.diff(self.levels[:, points].astype(sums.dtype), axis=1)
+        change[~np.isfinite(change)] = np.nan
+        return np.where(np.isfinite(sums), sums, change)
+
+    def _flags_on(
+        self, points: list[int], credits: Float[np.ndarray, "rows merged"]
+    ) -> tuple[Flag, ...]:
+        """The flags on a path through some of the points.
+
+        A flag of a point that is stepped over moves to the end of its segment if it
+        is still the reason for a credit that is not finite.
+        """
+        kept = []
+        for flag in self.flags:
+            if flag.point is None:
+                kept.append(flag)
+                continue
+            place = bisect_left(points, flag.point)
+            if points[place] == flag.point or not np.isfinite(
+                credits[flag.row, place - 1]
+            ):
+                kept.append(replace(flag, point=place))
+        return tuple(kept)
 
     def _merged(self, first: int, last: int) -> Segment:
         """One segment in the place of several neighbours."""
@@ -191,10 +229,20 @@ class Attribution:
         label = f"{merged.label} ({end.module})" if end.module else merged.label
         return replace(merged, label=label, module=end.module)
 
-    def select(self, rows: Sequence[int]) -> Self:
-        """The same result for some of the rows, in the given order."""
-        index = list(rows)
-        place = {row: new for new, row in enumerate(index)}
+    def select(self, rows: Sequence[int]) -> "Attribution":
+        """The same result for some of the rows, in the given order.
+
+        Args:
+            rows: Which rows, counted as in a list: -1 is the last.
+
+        Raises:
+            ArgumentError: If there is no such row.
+        """
+        if unknown := [row for row in rows if not -self.n_rows <= row < self.n_rows]:
+            raise ArgumentError(
+                f"`rows` names {unknown}, but the result has {self.n_rows} rows."
+            )
+        index = [row % self.n_rows for row in rows]
         return replace(
             self,
             positions=self.positions[index],
@@ -210,9 +258,10 @@ class Attribution:
             top_ids=self.top_ids[index],
             top_probabilities=self.top_probabilities[index],
             flags=tuple(
-                replace(flag, row=place[flag.row])
+                replace(flag, row=new)
+                for new, row in enumerate(index)
                 for flag in self.flags
-                if flag.row in place
+                if flag.row == row
             ),
         )
 
@@ -249,6 +298,9 @@ class Attribution:
     @classmethod
     def load(cls, path: str | Path) -> "Attribution":
         """Read what `save` wrote as `.safetensors` or `.json`.
+
+        The former gives every bit back. The latter gives every finite number back, as
+        float64, and NaN for infinity; `flags` says where.
 
         Raises:
             ArtifactError: If the file is not a complete, undamaged result.

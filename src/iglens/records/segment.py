@@ -35,6 +35,9 @@ def block_segment(after: int | None, layer: int, modules: tuple[str, ...]) -> Se
         return Segment(0, after, "embedding", "embedding")
     module = modules[layer - 1] if layer <= len(modules) else None
     single = after == layer - 1
-    span = f"layer {layer}" if single else f"layers {(after or 0) + 1}-{layer}"
+    if after is None:
+        span = f"baseline to layer {layer}"
+    else:
+        span = f"layer {layer}" if single else f"layers {after + 1}-{layer}"
     label = f"{span} ({module})" if module else span
     return Segment(layer, after, "block" if single else "blocks", label, module)
