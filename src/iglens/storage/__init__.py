@@ -1,0 +1,14 @@
+"""Files: results written atomically, and read back only if they are whole."""
+
+from .files import FORMATS, check_writable, load, save
+from .json_form import attribution_to_json
+from .json_reader import attribution_from_json
+
+__all__ = [
+    "FORMATS",
+    "attribution_from_json",
+    "attribution_to_json",
+    "check_writable",
+    "load",
+    "save",
+]

@@ -1,0 +1,162 @@
+"""The only place where results touch the disk."""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_hex
+
+from ..errors import ArtifactError, OutputError
+from ..records import Attribution
+from .json_form import json_bytes
+from .json_reader import from_json_bytes
+from .safetensors_form import from_safetensors_bytes, safetensors_bytes
+from .table_form import csv_bytes, parquet_bytes
+
+FORMATS: dict[str, str] = {
+    ".safetensors": "complete and exact, for `load`",
+    ".json": "complete, for people and other programs",
+    ".csv": "table, one line per row and segment",
+    ".parquet": "the same table, typed and compressed",
+}
+"""Every extension that can be written, and what it is for."""
+
+_WRITERS: dict[str, Callable[[Attribution], bytes]] = {
+    ".safetensors": safetensors_bytes,
+    ".json": json_bytes,
+    ".csv": csv_bytes,
+    ".parquet": parquet_bytes,
+}
+
+_READERS: dict[str, Callable[[bytes], Attribution]] = {
+    ".safetensors": from_safetensors_bytes,
+    ".json": from_json_bytes,
+}
+
+
+def save(attribution: Attribution, path: Path) -> None:
+    """Write a result; the format follows from the extension.
+
+    The file appears whole or not at all: what stood there before stays until the new
+    one is complete.
+
+    Args:
+        attribution: The result.
+        path: Where to, with one of the extensions in `FORMATS`.
+
+    Raises:
+        OutputError: If the extension is unknown or the place not writable.
+    """
+    write = _WRITERS[_known_extension(path)]
+    _replace(path, write(attribution))
+
+
+def load(path: Path) -> Attribution:
+    """The result that `save` wrote as `.safetensors` or `.json`.
+
+    Raises:
+        ArtifactError: If there is no such file, or it is not a whole result of a
+            schema this version reads.
+    """
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise ArtifactError(f"{path} cannot be read: {_reason(error)}.") from error
+    extension = path.suffix.lower()
+    if extension not in _READERS:
+        why = "tables are for reading by others; " if extension in FORMATS else ""
+        known = " or ".join(_READERS)
+        raise ArtifactError(f"{path} cannot be loaded: {why}load a {known} file.")
+    try:
+        return _READERS[extension](data)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}.") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place that `save` could not write to, before the long run.
+
+    Writes and removes an empty file next to it; the file itself is not touched.
+
+    Args:
+        path: Where a result is to go.
+
+    Raises:
+        OutputError: If the extension is unknown, the folder missing or not writable,
+            or something other than a writable file stands there.
+    """
+    _known_extension(path)
+    try:
+        place = _place(path)
+        temporary = _temporary(place)
+        with temporary.open("xb"):
+            pass
+        temporary.unlink()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put the bytes there in one step."""
+    try:
+        place = _place(path)
+        temporary = _temporary(place)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if place.exists():
+                shutil.copymode(place, temporary)
+            temporary.replace(place)
+        except BaseException:  # Ctrl-C too
+            temporary.unlink(missing_ok=True)
+            raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
+
+
+def _known_extension(path: Path) -> str:
+    """The extension, in lower case, if there is a format for it."""
+    extension = path.suffix.lower()
+    if extension not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise OutputError(
+            f"Cannot write {path}: its extension is "
+            f"{extension or 'missing'!r}, not one of {known}."
+        )
+    return extension
+
+
+def _place(path: Path) -> Path:
+    """The file to write, behind any links, if it may be (over)written.
+
+    Raises:
+        OSError: If it may not.
+    """
+    place = path.resolve()
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        if not place.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {place.parent}") from None
+        return place
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise FileExistsError(f"it is {what}")
+    if not os.access(place, os.W_OK):
+        raise PermissionError("the file there is write-protected")
+    return place
+
+
+def _temporary(place: Path) -> Path:
+    """A new name in the same folder, so that the last step is one rename."""
+    return place.with_name(f".iglens-{token_hex(8)}.tmp")
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without the number and the path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error)

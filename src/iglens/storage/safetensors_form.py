@@ -1,0 +1,103 @@
+"""The exact form: one safetensors file, every bit of every array, no pickle."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ..errors import ArgumentError, ArtifactError
+from ..records import Attribution
+from .fields import Fields
+from .header import check_schema, header_from_json, header_to_json
+from .shapes import ARRAYS, assembled
+
+KEY = "iglens"
+"""Where the file's own metadata holds ours, as JSON."""
+
+_NOISE_FLOOR, _TOLERANCE, _POWER = "noise_floor", "readout.tolerance", "readout.power"
+_TENSORS = {*ARRAYS, _NOISE_FLOOR, _TOLERANCE, _POWER}
+
+
+def safetensors_bytes(attribution: Attribution) -> bytes:
+    """The result as a safetensors file.
+
+    Arrays are tensors named after their fields. So are the three lone numbers, which
+    may be infinite and have no place in JSON then.
+    """
+    metadata = header_to_json(attribution, attribution.flags) | {
+        "token_texts": list(attribution.token_texts),
+        "vocabulary": {str(i): text for i, text in attribution.vocabulary.items()},
+    }
+    tensors = {name: getattr(attribution, name) for name in ARRAYS} | {
+        _NOISE_FLOOR: np.array(attribution.noise_floor),
+        _TOLERANCE: np.array(attribution.readout.tolerance),
+        _POWER: np.array(attribution.readout.power),
+    }
+    # the writer takes memory as it lies, whatever the strides say
+    packed = {name: np.array(value, order="C") for name, value in tensors.items()}
+    return save(packed, {KEY: json.dumps(metadata, allow_nan=False)})
+
+
+def from_safetensors_bytes(data: bytes) -> Attribution:
+    """The result in a `.safetensors` file.
+
+    Raises:
+        ArtifactError: If the file is damaged, foreign, or its parts disagree.
+    """
+    try:
+        tensors = load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"it is not whole or not safetensors ({error})") from error
+    fields = Fields(_metadata(data))
+    check_schema(fields)
+    if missing := sorted(_TENSORS - set(tensors)):
+        raise ArtifactError(f"the array `{missing[0]}` is missing")
+    try:
+        return assembled(_words(fields, tensors) | {n: tensors[n] for n in ARRAYS})
+    except (ArgumentError, OverflowError) as error:
+        raise ArtifactError(str(error).rstrip(".")) from error
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """Our JSON out of the header of a file that is known to be safetensors."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    if KEY not in metadata:
+        raise ArtifactError("it is a safetensors file, but not a result of iglens")
+    try:
+        ours = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"its metadata is not JSON ({error})") from error
+    if not isinstance(ours, dict):
+        raise ArtifactError("its metadata is not an object")
+    return ours
+
+
+def _words(fields: Fields, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Arguments of `Attribution` that are no arrays."""
+    header = header_from_json(fields)
+    lone = {name: _lone(name, tensors[name]) for name in _TENSORS - set(ARRAYS)}
+    vocabulary = fields.record("vocabulary")
+    return header | {
+        "noise_floor": lone[_NOISE_FLOOR],
+        "readout": replace(
+            header["readout"], tolerance=lone[_TOLERANCE], power=lone[_POWER]
+        ),
+        "token_texts": fields.texts("token_texts"),
+        "vocabulary": {_id(key): vocabulary.text(key) for key in vocabulary.values},
+    }
+
+
+def _lone(name: str, array: np.ndarray) -> float:
+    if array.shape != () or array.dtype.kind != "f":
+        raise ArtifactError(f"`{name}` is not one number")
+    return float(array)
+
+
+def _id(key: str) -> int:
+    if not key.isdecimal():
+        raise ArtifactError(f"`vocabulary` names {key!r}, which is no token id")
+    return int(key)
