@@ -1,0 +1,14 @@
+"""From states to credits: path, baseline, estimator, and the one verb `attribute`."""
+
+from .attribute import attribute
+from .baseline import BASELINES, Baseline
+from .estimator import AbstractEstimator, Gradient, Observed
+
+__all__ = [
+    "BASELINES",
+    "AbstractEstimator",
+    "Baseline",
+    "Gradient",
+    "Observed",
+    "attribute",
+]

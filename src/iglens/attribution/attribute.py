@@ -1,0 +1,190 @@
+"""The one verb: from a trace to an attribution."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+from ..readout import MEMORY_BUDGET
+from ..readout.target import level
+from ..records import UNITS, Attribution, Flag, ReadoutInfo, Unit
+from ..trace import Trace
+from .baseline import LARGE_BASELINE
+from .estimator import AbstractEstimator, Observed
+from .path import Path, make_path
+from .reading import PathReading, read_paths
+from .rows import Rows, Targets, resolve_rows
+from .verdict import Verdict, judge
+
+DIAGNOSED_ROWS = 64
+"""Ranks, divergences and top tokens are read by default for up to this many rows."""
+
+
+def attribute(
+    trace: Trace,
+    targets: Targets = None,
+    *,
+    layers: Sequence[int] | None = None,
+    baseline: str | Tensor = "embedding",
+    unit: Unit = "probability",
+    estimator: AbstractEstimator | None = None,
+    diagnostics: bool | None = None,
+    precision: torch.dtype | None = None,
+    strict: bool = True,
+    memory_budget: int = MEMORY_BUDGET,
+) -> Attribution:
+    """Credit every layer with what it added to the level of each target.
+
+    Equals reading every state of the path with the model's whole head, taking the
+    target's level there, and differencing along the path; but the vocabulary is
+    streamed, so that no `points x vocab` array is ever held.
+
+    Args:
+        trace: States, and the model's own logits to verify them by.
+        targets: What to explain; None for the tokens the text has there.
+        layers: Layers the path stops at; None for all that were traced.
+        baseline: Where the path starts; see `iglens.attribution.baseline`.
+        unit: Unit of levels and credits; logarithms are natural.
+        estimator: `Observed()` (default) or `Gradient(n_steps, rule)`.
+        diagnostics: Whether to read ranks, divergences and top tokens; None for up
+            to 64 rows.
+        precision: Dtype of the readout; None for float32, or float64 if the model
+            computes in that.
+        strict: Refuse states that are not finite, and a readout that is not the
+            model's own, instead of flagging them.
+        memory_budget: Bytes that reading may hold. Changes memory and speed, not the
+            result beyond rounding.
+
+    Returns:
+        One row per (position, target), in NumPy.
+
+    Raises:
+        FidelityError: If reading the last states misses the model's own logits.
+        NonFiniteError: If a state is not finite.
+        ArgumentError: If an argument does not fit the trace.
+
+    References:
+        arXiv:2606.29693 for the identity.
+    """
+    if unit not in UNITS:
+        raise ArgumentError(f"`unit` is {unit!r}; known are {', '.join(UNITS)}.")
+    estimator = estimator or Observed()
+    rows = resolve_rows(trace, targets)
+    path = make_path(trace, layers, baseline)
+    verdict = judge(path, rows, strict=strict, memory_budget=memory_budget)
+    if diagnostics is None:
+        diagnostics = len(rows.targets) <= DIAGNOSED_ROWS
+    if precision is not None:
+        trace = trace.with_precision(precision)
+    reading = read_paths(
+        path,
+        rows,
+        trace.readout,
+        unit,
+        estimator,
+        diagnostics=diagnostics,
+        memory_budget=memory_budget,
+    )
+    return _record(trace, path, rows, reading, verdict, unit, estimator)
+
+
+def _record(
+    trace: Trace,
+    path: Path,
+    rows: Rows,
+    reading: PathReading,
+    verdict: Verdict,
+    unit: Unit,
+    estimator: AbstractEstimator,
+) -> Attribution:
+    """The arrays with their names, units, certificates and warnings."""
+    finite = np.isfinite(reading.levels)
+    steps = np.diff(np.where(finite, reading.levels, np.nan), axis=1)
+    credits = steps if isinstance(estimator, Observed) else reading.slopes
+    shown = np.unique(reading.top_ids).tolist()
+    return Attribution(
+        token_ids=trace.token_ids.cpu().numpy(),
+        token_texts=trace.token_texts,
+        positions=trace.positions[rows.place].cpu().numpy(),
+        targets=rows.targets,
+        segments=path.segments,
+        levels=reading.levels,
+        credits=np.where(np.isnan(steps), np.nan, credits),
+        top1=reading.top1,
+        model_value=level(verdict.own_margin, unit).cpu().numpy(),
+        fidelity=verdict.fidelity,
+        log_fidelity=verdict.log_fidelity,
+        rank=reading.rank,
+        lens_kl=reading.kl,
+        top_ids=reading.top_ids,
+        top_probabilities=reading.top_probabilities,
+        vocabulary={token: trace.decode(token) for token in shown},
+        unit=unit,
+        baseline_kind=path.baseline.kind,
+        estimator=estimator.name,
+        lens="logit",
+        noise_floor=trace.noise.in_unit(unit),
+        readout=_readout_info(trace, verdict),
+        provenance=trace.provenance,
+        flags=verdict.flags + _level_flags(reading, verdict),
+        warnings=(
+            *trace.warnings,
+            *verdict.warnings,
+            *_warnings(path, rows, reading, unit, estimator),
+        ),
+    )
+
+
+def _readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
+    """How the levels were read."""
+    return ReadoutInfo(
+        kind=trace.readout.kind,
+        dtype=str(trace.readout.precision).removeprefix("torch."),
+        postprocess=trace.readout.postprocess,
+        tolerance=trace.tolerance.total_variation,
+        power=float(np.fmax(verdict.power, trace.power)),
+    )
+
+
+def _level_flags(reading: PathReading, verdict: Verdict) -> tuple[Flag, ...]:
+    """Flags for levels that are not finite, unless their state is flagged."""
+    known = {(flag.row, flag.point) for flag in verdict.flags}
+    cells = np.argwhere(~np.isfinite(reading.levels)).tolist()
+    return tuple(
+        Flag(row, point, "non_finite_level", f"The level is {reading.levels[row, point]}.")
+        for row, point in cells
+        if (row, point) not in known
+    )
+
+
+def _warnings(
+    path: Path,
+    rows: Rows,
+    reading: PathReading,
+    unit: Unit,
+    estimator: AbstractEstimator,
+) -> tuple[str, ...]:
+    """What a reader must see about the baseline and the estimator."""
+    found = []
+    start = torch.from_numpy(reading.levels[:, 0])
+    p_base = {
+        "probability": start,
+        "log_probability": start.exp(),
+        "log_odds": start.sigmoid(),
+    }[unit]
+    if bool((large := p_base > LARGE_BASELINE).any()):
+        worst = int(p_base.nan_to_num().argmax())
+        found.append(
+            f"The {path.baseline.kind} baseline already gives {int(large.sum())} of "
+            f"{len(rows.targets)} targets more than {LARGE_BASELINE} (most: "
+            f"{rows.targets[worst].text!r}, {float(p_base[worst]):.3f}); the credits "
+            "show only what is added to that."
+        )
+    if path.baseline.kind == "zero" and not isinstance(estimator, Observed):
+        found.append(
+            "The gradient estimator means nothing on the segment that leaves the zero "
+            "baseline: the norm is scale-free, so the readout jumps there."
+        )
+    return tuple(found)

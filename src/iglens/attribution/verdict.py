@@ -1,0 +1,190 @@
+"""Is what will be read the model's own? Judged on every run, before reading.
+
+Two errors are never confused here: *completeness* (does it add up) is left to the
+result; this is about *fidelity* (is it the model's own distribution).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import FidelityError, NonFiniteError
+from ..readout import TokenLogits
+from ..readout.fidelity import POWER_NEEDED, check, diagnose, total_variation
+from ..readout.target import margin
+from ..records import Flag
+from ..trace import Trace
+from .path import Path
+from .rows import Rows
+
+POWER_ROWS = 8
+"""Rows on which a wrong state is tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is known about the readout on this run.
+
+    Attributes:
+        fidelity: Total variation between readout and model, per row; NaN if unknown.
+        log_fidelity: Difference of the target's log-probability, in nats.
+        own_margin: Log-odds of the target in the model's own output.
+        power: Tolerances by which the state before the last misses; NaN if unknown.
+        flags: Rows and cells that are not to be relied on.
+        warnings: Sentences a reader must see.
+    """
+
+    fidelity: Float[np.ndarray, " rows"]
+    log_fidelity: Float[np.ndarray, " rows"]
+    own_margin: Float[Tensor, " rows"]
+    power: float
+    flags: tuple[Flag, ...]
+    warnings: tuple[str, ...]
+
+
+def judge(path: Path, rows: Rows, *, strict: bool, memory_budget: int) -> Verdict:
+    """Check the states of a path and the readout of its end.
+
+    Raises:
+        NonFiniteError: In strict mode, if a state or a logit is not finite.
+        FidelityError: In strict mode, if the readout misses the model's own output
+            by more than the noise floor allows, or if that output is not known.
+    """
+    trace = path.trace
+    flags = _non_finite_states(path, rows)
+    if strict and flags:
+        raise NonFiniteError(
+            f"{flags[0].detail} No credit means anything next to it. Pass "
+            "`strict=False` to have such cells flagged instead."
+        )
+    if trace.logits is None:
+        return _unverified(rows, flags, strict)
+    found = check(
+        trace.readout,
+        trace.states[-1],
+        trace.logits,
+        rows.tokens,
+        memory_budget=memory_budget,
+    )
+    margins = [_margins(part, rows) for part in (found.ours, found.own)]
+    ours, own = (torch.nn.functional.logsigmoid(m) for m in margins)
+    fidelity = found.total_variation[rows.place]
+    log_fidelity = (ours - own).abs()
+    good = (fidelity <= trace.tolerance.total_variation) & (
+        log_fidelity <= trace.tolerance.log_probability
+    )
+    if not bool(good.all()):
+        if strict:
+            raise _refusal(path, rows, fidelity, log_fidelity)
+        flags += _unfaithful(good, fidelity)
+    power = _power(path)
+    return Verdict(
+        fidelity.cpu().numpy(),
+        log_fidelity.cpu().numpy(),
+        margins[1],
+        power,
+        flags,
+        _warnings(power, trace),
+    )
+
+
+def _margins(part: TokenLogits, rows: Rows) -> Float[Tensor, " rows"]:
+    """Log-odds of every row's target."""
+    return margin(part.at(rows.place), rows.chosen)
+
+
+def _non_finite_states(path: Path, rows: Rows) -> tuple[Flag, ...]:
+    """A flag for every state of a row that holds NaN or infinity."""
+    trace = path.trace
+    offset = path.n_points - len(path.indices)
+    flags = []
+    for point, index in enumerate(path.indices):
+        bad = ~torch.isfinite(trace.states[index]).all(-1)
+        for row in bad[rows.place].nonzero().flatten().tolist():
+            position = int(trace.positions[rows.place[row]])
+            detail = (
+                f"The state of layer {trace.layers[index]} that predicts position "
+                f"{position} holds NaN or infinity."
+            )
+            flags.append(Flag(row, point + offset, "non_finite_state", detail))
+    return tuple(flags)
+
+
+def _unverified(rows: Rows, flags: tuple[Flag, ...], strict: bool) -> Verdict:
+    """The verdict on states whose own logits are not known."""
+    if strict:
+        raise FidelityError(
+            "These states come without the logits of their run, so nothing can be "
+            "verified. Pass `logits=` to `Trace.with_states`, or `strict=False`."
+        )
+    n_rows = len(rows.targets)
+    unknown = np.full(n_rows, np.nan)
+    detail = "The model's own output is not known."
+    flags += tuple(Flag(row, None, "unverified", detail) for row in range(n_rows))
+    warning = f"Not verified: {detail}"
+    margins = torch.full((n_rows,), torch.nan, dtype=torch.float64)
+    return Verdict(unknown, unknown, margins, np.nan, flags, (warning,))
+
+
+def _unfaithful(
+    good: Tensor, fidelity: Float[Tensor, " rows"]
+) -> tuple[Flag, ...]:
+    """A flag for every row outside tolerance."""
+    return tuple(
+        Flag(
+            row,
+            None,
+            "unfaithful",
+            f"The readout misses the model's own distribution by a total variation of "
+            f"{float(fidelity[row]):.2g}.",
+        )
+        for row in (~good).nonzero().flatten().tolist()
+    )
+
+
+def _refusal(
+    path: Path, rows: Rows, fidelity: Tensor, log_fidelity: Tensor
+) -> FidelityError | NonFiniteError:
+    """The error that says what differs, by how much, and the likely cause."""
+    trace = path.trace
+    assert trace.logits is not None  # compared just before
+    if not bool(torch.isfinite(fidelity).all()):
+        return NonFiniteError(
+            "The model's own logits are not finite at position "
+            f"{int(trace.positions[rows.place[(~fidelity.isfinite()).int().argmax()]])}"
+            ". Check its weights, or load it in a wider `dtype`."
+        )
+    worst = int((fidelity + log_fidelity).argmax())
+    place = rows.place[[worst]] if len(rows.targets) == 1 else rows.place[:POWER_ROWS]
+    cause = diagnose(
+        trace.readout, trace.states[:, place], trace.logits[place], trace.tolerance.total_variation
+    )
+    return FidelityError(
+        "Reading the last state does not give the model's own distribution: at "
+        f"position {int(trace.positions[rows.place[worst]])} the total variation is "
+        f"{float(fidelity[worst]):.3g} (tolerance {trace.tolerance.total_variation:.1g}) and the "
+        f"target's log-probability is off by {float(log_fidelity[worst]):.3g} nats "
+        f"(tolerance {trace.tolerance.log_probability:.1g}). {cause}"
+    )
+
+
+def _power(path: Path) -> float:
+    """Tolerances by which the state before the last one misses, at most."""
+    trace = path.trace
+    assert trace.logits is not None  # only called when verified
+    wrong = trace.readout.logits(trace.states[path.indices[-2], :POWER_ROWS])
+    missed = total_variation(wrong, trace.logits[:POWER_ROWS])
+    return float(missed.max()) / trace.tolerance.total_variation
+
+
+def _warnings(power: float, trace: Trace) -> tuple[str, ...]:
+    """What a reader must know about the check itself."""
+    if max(power, trace.power) >= POWER_NEEDED:
+        return ()
+    return (
+        "The fidelity check cannot tell here: even a wrong state misses the model's "
+        f"output by only {max(power, trace.power):.2g} tolerances.",
+    )

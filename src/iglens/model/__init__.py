@@ -1,0 +1,1 @@
+"""The only room that knows Transformers: from a model to verified traces."""

@@ -1,0 +1,98 @@
+"""Recording which modules a forward pass calls, with what, and what they give."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .structure import tensors
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module.
+
+    Attributes:
+        name: The module's name in the model.
+        module: The module.
+        args: Positional and keyword arguments, as `(args, kwargs)`.
+        output: What it returned; None while it runs.
+        depth: How many recorded modules it runs inside of.
+    """
+
+    name: str
+    module: nn.Module
+    args: tuple[tuple[Any, ...], dict[str, Any]]
+    depth: int
+    output: Any = None
+    inside: tuple["Call", ...] = field(default=(), repr=False)
+
+    def input_tensors(self) -> Iterator[Tensor]:
+        """Every tensor it was given."""
+        for _, tensor in tensors(self.args):
+            yield tensor
+
+
+@contextmanager
+def recorded_calls(named_modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[Call]]:
+    """Record the calls of some modules, in the order in which they begin."""
+    calls: list[Call] = []
+    running: list[Call] = []
+    handles = []
+
+    def begin(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            call = Call(name, module, (args, kwargs), len(running), None, tuple(running))
+            calls.append(call)
+            running.append(call)
+
+        return hook
+
+    def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        running.pop().output = output
+
+    try:
+        for name, module in named_modules:
+            handles.append(
+                module.register_forward_pre_hook(begin(name), with_kwargs=True)
+            )
+            handles.append(module.register_forward_hook(end, with_kwargs=True))
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every module's mode is put back after."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad(), _experts_for_float64(model):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _experts_for_float64(model: nn.Module) -> Iterator[None]:
+    """Let experts run one by one where the weights are float64.
+
+    The fused kernel that Transformers prefers has no float64.
+    """
+    config: Any = getattr(model, "config", None)
+    chosen = getattr(config, "_experts_implementation", None)
+    weight = next(model.parameters(), None)
+    if chosen is None or weight is None or weight.dtype != torch.float64:
+        yield
+        return
+    try:
+        config._experts_implementation = "eager"
+        yield
+    finally:
+        config._experts_implementation = chosen

@@ -1,0 +1,18 @@
+"""What a user may say about a model that discovery cannot see: data, no code."""
+
+from dataclasses import dataclass
+
+from .runner import Inputs
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Facts about an odd model; every field is optional, and all are verified.
+
+    Attributes:
+        blocks: Name of the module that holds the blocks, such as "model.layers".
+        inputs: Forward arguments for token ids, if the ids alone do not do.
+    """
+
+    blocks: str | None = None
+    inputs: Inputs | None = None

@@ -1,0 +1,314 @@
+"""The model adapter: any decoder of Transformers as traces, verified."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from .. import __version__
+from ..attribution.path import path_layers
+from ..errors import ArgumentError, ArgumentTypeError, UnsupportedModelError
+from ..readout import AbstractReadout
+from ..records import ModelInfo, Provenance, Target
+from ..trace import Trace
+from .capture import capture
+from .declaration import Declaration
+from .generate import Sampling, continuation
+from .load import Source, load_model
+from .runner import Runner
+from .text import Prompt, TextCodec
+from .verify import Verified, verify
+
+
+class Decoder:
+    """A causal language model whose residual stream and readout have been proved.
+
+    Making one runs the model a few times on short texts. The model is left as it was
+    found: no lasting hook, no changed mode, also after an exception.
+
+    Attributes:
+        model: The Hugging Face model.
+        tokenizer: The Hugging Face tokenizer, or None.
+        verified: The stream, the readout, and how well they were proved.
+
+    Raises:
+        UnsupportedModelError: If there is no per-position readout that gives the
+            model's own probabilities.
+        NonFiniteError: If the model's logits are not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        declaration: Declaration | None = None,
+        source: Source | None = None,
+    ) -> None:
+        """Find the residual stream of a loaded model and prove its readout."""
+        if not isinstance(model, nn.Module):
+            raise ArgumentTypeError(
+                f"`model` is a {type(model).__name__}; pass a loaded Transformers "
+                "model, or use `Decoder.from_pretrained` with a name."
+            )
+        _refuse_encoder_decoders(model)
+        declaration = declaration or Declaration()
+        self.model, self.tokenizer = model, tokenizer
+        self._runner = Runner(model, declaration.inputs)
+        self._source = source or Source(id=type(model).__name__)
+        self.verified: Verified = verify(self._runner, declaration.blocks)
+        self._codec = TextCodec(tokenizer, self.readout.vocab_size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        quantization_config: Any = None,
+        accept_licence: bool = False,
+        declaration: Declaration | None = None,
+    ) -> Self:
+        """Load a model by hub id, folder, GGUF file or the name of an embedded one.
+
+        Arguments have Transformers' names and meaning.
+
+        Args:
+            model: Hub id, local folder, `.gguf` file, or "smollm2", "gemma3-270m".
+            revision: Commit, branch or tag of the hub repository.
+            dtype: "float32", "bfloat16", … or "auto"; None for as stored (embedded
+                models: float32).
+            device: Where to put the whole model; excludes `device_map`.
+            device_map: Accelerate's map for several devices or offloading.
+            attn_implementation: "sdpa", "eager", ….
+            trust_remote_code: Run code that comes with the checkpoint.
+            quantization_config: Passed on.
+            accept_licence: Accept the terms of an embedded model that has any.
+            declaration: What discovery cannot see of an odd model.
+
+        Raises:
+            ModelLoadError: If there is no such model, or it is no decoder.
+        """
+        loaded, tokenizer, source = load_model(
+            str(model),
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+            quantization_config=quantization_config,
+            accept_licence=accept_licence,
+        )
+        return cls(loaded, tokenizer, declaration=declaration, source=source)
+
+    @property
+    def readout(self) -> AbstractReadout:
+        """The model's head, as a function of one residual state."""
+        return self.verified.readout
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return self.verified.stream.n_layers
+
+    @property
+    def context(self) -> int | None:
+        """Tokens the model was made for, if its configuration says."""
+        config = getattr(self.model, "config", None)
+        text = config.get_text_config(decoder=True) if config is not None else None
+        size = getattr(text, "max_position_embeddings", None)
+        return int(size) if isinstance(size, int) and size > 0 else None
+
+    def encode(
+        self,
+        prompt: Prompt,
+        *,
+        chat: bool = False,
+        system: str | None = None,
+        special_tokens: bool = True,
+    ) -> list[int]:
+        """Token ids of a prompt: text, ids, or a conversation with `chat`.
+
+        Raises:
+            ArgumentError: If it is empty, or longer than the model's context.
+        """
+        if chat:
+            ids = self._codec.encode_chat(prompt, system)
+        elif system is not None:
+            raise ArgumentError("`system` needs `chat=True`.")
+        else:
+            ids = self._codec.encode(prompt, special_tokens=special_tokens)
+        self.check_length(len(ids))
+        return ids
+
+    def encode_answer(self, prompt_ids: Sequence[int], answer: str) -> list[int]:
+        """Token ids of an answer as the continuation of a prompt."""
+        return self._codec.encode_answer(prompt_ids, answer)
+
+    def target(self, text: str, prompt_ids: Sequence[int] = ()) -> Target:
+        """The token, or set of tokens split at `|`, that a text names.
+
+        Raises:
+            TargetError: If a piece is not one token of this vocabulary.
+        """
+        return self._codec.target(text, prompt_ids)
+
+    def token_text(self, token: int) -> str:
+        """Text of one token, decoded alone."""
+        return self._codec.show(token)
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+    ) -> list[int]:
+        """Token ids the model goes on with: greedy, or sampled."""
+        self.check_length(len(prompt_ids) + max_new_tokens)
+        return continuation(self.model, prompt_ids, max_new_tokens, sampling)
+
+    def trace(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        *,
+        layers: Sequence[int] | None = None,
+        prompt: str | None = None,
+        settings: dict[str, object] | None = None,
+    ) -> Trace:
+        """Run the model once on a text and keep what attribution needs.
+
+        Args:
+            ids: Token ids of the text.
+            positions: Indices of predicted tokens, from 1 (what the first token
+                predicts) to the length of the text (what would come next).
+            layers: Layers to keep, None for all; 0 and the last are always kept.
+            prompt: The text as the user gave it, for the record.
+            settings: What else a rerun needs, for the record.
+
+        Raises:
+            ArgumentError: If a position or a layer is out of range.
+        """
+        wanted = sorted(set(positions))
+        _check_positions(wanted, len(ids))
+        self.check_length(len(ids))
+        kept = path_layers(self.n_layers, layers)
+        text = torch.tensor(list(ids))
+        places = torch.tensor(wanted) - 1
+        stream = self.verified.stream
+        taken = capture(self._runner, stream, text[None], places, kept)
+        return Trace(
+            token_ids=text,
+            token_texts=tuple(self.token_text(token) for token in ids),
+            positions=torch.tensor(wanted),
+            layers=kept,
+            states=taken.states,
+            causal_mean=taken.causal_mean,
+            text_mean=taken.means,
+            logits=taken.logits,
+            readout=self.readout,
+            noise=self.verified.noise,
+            tolerance=self.verified.tolerance,
+            power=self.verified.power,
+            modules=stream.names,
+            decode=self.token_text,
+            provenance=self.provenance(prompt, settings),
+            warnings=self._text_warnings(ids),
+        )
+
+    def provenance(
+        self, prompt: str | None = None, settings: dict[str, object] | None = None
+    ) -> Provenance:
+        """What a rerun needs, besides the token ids."""
+        import transformers
+
+        config = getattr(self.model, "config", None)
+        attention = getattr(config, "_attn_implementation", None)
+        return Provenance(
+            model=self.info,
+            prompt=prompt,
+            versions={
+                "iglens": __version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            settings={"attn_implementation": attention, **(settings or {})},
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identity of the model."""
+        source = self._source
+        return ModelInfo(
+            id=source.id,
+            path=source.path,
+            revision=source.revision,
+            weights_sha256=source.weights_sha256,
+            dtype=str(self.readout.dtype).removeprefix("torch."),
+            n_layers=self.n_layers,
+            vocab_size=self.readout.vocab_size,
+            architecture=type(self.model).__name__,
+            note=source.note,
+        )
+
+    def check_length(self, n_tokens: int) -> None:
+        """Refuse a text longer than the context.
+
+        Raises:
+            ArgumentError: If it is.
+        """
+        if self.context is not None and n_tokens > self.context:
+            raise ArgumentError(
+                f"The text needs {n_tokens} tokens, but {self._source.id} has a context "
+                f"of {self.context}. Shorten the prompt or lower `max_new_tokens`."
+            )
+
+    def _text_warnings(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """What a reader must know about this text and this model."""
+        if self._codec.doubled_bos(ids):
+            return (
+                *self.verified.notes,
+                "The text starts with the beginning-of-text token twice; the tokenizer "
+                "adds one itself (`special_tokens=False` leaves it out).",
+            )
+        return self.verified.notes
+
+    def __repr__(self) -> str:
+        """Name, layers, and how it is read."""
+        return (
+            f"Decoder({self._source.id!r}, n_layers={self.n_layers}, "
+            f"readout={self.readout.kind!r})"
+        )
+
+
+def _refuse_encoder_decoders(model: nn.Module) -> None:
+    """Encoder-decoders read a second text; there is no one stream to explain."""
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is an encoder-decoder; only decoder-only language "
+            "models have one residual stream from text to next token."
+        )
+
+
+def _check_positions(positions: Sequence[int], length: int) -> None:
+    """Refuse positions that no state of this text predicts."""
+    if not positions:
+        raise ArgumentError("`positions` is empty: there is nothing to explain.")
+    if positions[0] < 1 or positions[-1] > length:
+        bad = positions[0] if positions[0] < 1 else positions[-1]
+        raise ArgumentError(
+            f"`positions` names {bad}; a text of {length} tokens has predictions for "
+            f"1 (after its first token) to {length} (what comes next)."
+        )

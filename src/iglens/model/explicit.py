@@ -1,0 +1,101 @@
+"""The explicit readout: the traced tail, called piece by piece or read as a matrix."""
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..readout import AbstractReadout, CalledReadout, LinearReadout
+from ..readout.abstract import at_least_float32
+from ..readout.linear import identity
+from .discover import Stream
+from .tail import Operation, Step, Tail
+
+
+def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractReadout:
+    """A readout from a traced tail.
+
+    A head that is exactly `nn.Linear`, untouched by hooks, is read as a matrix, in
+    blocks of the vocabulary. Any other (quantised, adapted, offloaded) is called.
+    """
+    template, head = stream.template, tail.head
+
+    def own_logits(states: Tensor) -> Tensor:
+        rows = states.to(device=template.device, dtype=template.dtype)[:, None]
+        return _apply((*tail.before, head, *tail.after), rows)[:, 0].to(states.device)
+
+    common: dict[str, Any] = {
+        "d_model": stream.width,
+        "vocab_size": vocab_size,
+        "dtype": template.dtype,
+        "precision": at_least_float32(template.dtype),
+        "postprocess": tail.postprocess,
+        "kind": "explicit",
+    }
+    if not is_plain_linear(head):
+        return CalledReadout(tail=own_logits, **common)
+    return LinearReadout(
+        norm=lambda states, dtype: _apply_in(tail.before, states[:, None], dtype)[:, 0],
+        own_logits=own_logits,
+        weights=lambda: (head.weight.detach(), _detached(head.bias)),
+        post=_sequence([step for step in tail.after if not step.is_cast]),
+        **common,
+    )
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a module is a matrix product with a weight that can be read."""
+    return (
+        type(module) is nn.Linear
+        and "forward" not in module.__dict__
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and module.weight.is_floating_point()
+        and module.weight.device.type != "meta"
+    )
+
+
+def _apply(steps: Iterable[Step], values: Tensor) -> Tensor:
+    """Steps as the model runs them."""
+    for step in steps:
+        values = step(values)
+    return values
+
+
+def _apply_in(steps: Iterable[Step], values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Steps computed in another dtype: the model's own code on cast weights."""
+    values = values.to(dtype)
+    for step in steps:
+        if isinstance(step, Operation):
+            values = values if step.is_cast else step(values)
+        else:
+            values = _call_in(step, values, dtype)
+    return values
+
+
+def _call_in(module: nn.Module, values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Call a module with its weights in `dtype`; the module itself keeps its own."""
+    own = {
+        name: tensor
+        for name, tensor in chain(module.named_parameters(), module.named_buffers())
+        if tensor.is_floating_point() and tensor.dtype != dtype
+    }
+    if not own:
+        return module(values)
+    cast = {name: tensor.to(dtype) for name, tensor in own.items()}
+    return functional_call(module, cast, (values,))
+
+
+def _sequence(operations: list[Operation]) -> Any:
+    """Operations one after another; the identity itself if there are none."""
+    if not operations:
+        return identity
+    return lambda values: _apply(operations, values)
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    """Without its gradient, if it is there."""
+    return None if tensor is None else tensor.detach()

@@ -1,0 +1,83 @@
+"""Letting the model speak, through its own `generate` with its cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from ..errors import ArgumentError
+from .calls import evaluating
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample; the default of everything else is greedy.
+
+    Attributes:
+        temperature: Divides the logits.
+        top_p: Smallest share of probability that is kept.
+        seed: Of the generator, so that a run can be repeated.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled with."""
+        if not self.temperature > 0:
+            raise ArgumentError(f"`temperature` is {self.temperature}; it must be > 0.")
+        if not 0 < self.top_p <= 1:
+            raise ArgumentError(f"`top_p` is {self.top_p}; it must be in (0, 1].")
+
+
+def continuation(
+    model: Any,
+    ids: Sequence[int],
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+) -> list[int]:
+    """Token ids the model goes on with.
+
+    The map explains raw logits, so greedy decoding takes their arg-max: penalties and
+    other processors of the checkpoint's generation settings are left out. Its ends of
+    text are kept.
+    """
+    own = getattr(model, "generation_config", None)
+    stop = getattr(own, "eos_token_id", None)
+    pad = getattr(own, "pad_token_id", None)
+    if pad is None:
+        pad = stop[0] if isinstance(stop, list) else stop
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=sampling is not None,
+        eos_token_id=stop,
+        pad_token_id=pad,
+        **_sampling_options(sampling),
+    )
+    device = model.get_input_embeddings().weight.device
+    if device.type == "meta":
+        device = torch.device("cpu")
+    prompt = torch.tensor([list(ids)], device=device)
+    with evaluating(model), torch.random.fork_rng(enabled=sampling is not None):
+        if sampling is not None:
+            torch.manual_seed(sampling.seed)
+        text = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=config,
+        )
+    return [int(token) for token in text[0, len(ids) :]]
+
+
+def _sampling_options(sampling: Sampling | None) -> dict[str, Any]:
+    """Options of the generation config; none of them apply to greedy decoding."""
+    if sampling is None:
+        return {}
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": 0,
+    }

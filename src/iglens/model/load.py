@@ -1,0 +1,223 @@
+"""Loading a model by name: hub id, folder, GGUF file, or an embedded one.
+
+Whatever goes wrong inside Transformers ends in one `ModelLoadError` with one sentence.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from ..errors import ArgumentError, IGLensError, ModelLoadError, UnsupportedModelError
+from . import embedded
+from .weights import weights_sha256
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model was loaded from.
+
+    Attributes:
+        id: Name it was asked for by.
+        path: Local folder or file of its weights, if known.
+        revision: Commit of the hub repository, if known.
+        weights_sha256: Hash over its weight files, if known.
+        note: What a reader must know about the weights.
+    """
+
+    id: str
+    path: str | None = None
+    revision: str | None = None
+    weights_sha256: str | None = None
+    note: str | None = None
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str | None,
+    dtype: str | torch.dtype | None,
+    device: str | torch.device | None,
+    device_map: Any,
+    attn_implementation: str | None,
+    trust_remote_code: bool,
+    quantization_config: Any,
+    accept_licence: bool,
+    progress: embedded.Progress | None = None,
+) -> tuple[Any, PreTrainedTokenizerBase | None, Source]:
+    """Model, tokenizer and source; arguments as in `Decoder.from_pretrained`.
+
+    Raises:
+        ModelLoadError: If the model cannot be found, fetched or read, or its
+            checkpoint lacks weights.
+        UnsupportedModelError: If it is no decoder-only language model.
+        ArgumentError: If the arguments contradict each other.
+    """
+    if device is not None and device_map is not None:
+        raise ArgumentError("`device` and `device_map` exclude each other; pass one.")
+    place, files, note = _locate(name, accept_licence, progress)
+    if dtype is None:
+        dtype = torch.float32 if note is not None else "auto"
+    common = {
+        "revision": revision or "main",
+        "trust_remote_code": trust_remote_code,
+        **files,
+    }
+    options = {
+        "dtype": _dtype(dtype),
+        "device_map": device_map,
+        "attn_implementation": attn_implementation,
+        "quantization_config": quantization_config,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    with _one_sentence(name):
+        config = AutoConfig.from_pretrained(place, **common)
+        _refuse_other_kinds(name, config)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place, output_loading_info=True, **common, **given
+        )
+        _refuse_missing_weights(name, info)
+        if device_map is None and quantization_config is None:
+            model = model.to(device or _default_device())
+        tokenizer = _tokenizer(place, common)
+    return model, tokenizer, _source(name, place, files, config, note)
+
+
+def _locate(
+    name: str, accept_licence: bool, progress: embedded.Progress | None
+) -> tuple[str, dict[str, str], str | None]:
+    """What to hand to Transformers, which file in it, and a note on the weights."""
+    if embedded.is_embedded(name):
+        folder = embedded.ensure(
+            name, accept_licence=accept_licence, progress=progress
+        )
+        manifest = embedded.manifest(folder) or {}
+        return str(folder), {}, str(manifest.get("note", ""))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return str(path.parent), {"gguf_file": path.name}, None
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelLoadError(
+                f"The folder {name!r} holds no model: it has no config.json."
+            )
+        return str(path), {}, None
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelLoadError(
+            f"There is no model folder or GGUF file at {name!r}."
+        )
+    return name, {}, None
+
+
+def _refuse_other_kinds(name: str, config: Any) -> None:
+    """Encoder-decoders, classifiers and the like have no next-token distribution."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(
+            f"{name!r} is an encoder-decoder ({type(config).__name__}); only "
+            "decoder-only language models have one residual stream to explain."
+        )
+    classes = list(getattr(config, "architectures", None) or [])
+    if any("Classification" in item or "QuestionAnswering" in item for item in classes):
+        raise UnsupportedModelError(
+            f"{name!r} is a {classes[0]}: it has no next-token distribution to explain."
+        )
+    remote = getattr(config, "auto_map", None) or {}
+    if (
+        type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+        and "AutoModelForCausalLM" not in remote
+    ):
+        raise UnsupportedModelError(
+            f"{name!r} ({type(config).__name__}) is no causal language model that the "
+            "installed Transformers knows."
+        )
+
+
+def _refuse_missing_weights(name: str, info: dict[str, Any]) -> None:
+    """Weights that the checkpoint lacks would be random numbers."""
+    if missing := sorted(info.get("missing_keys") or ()):
+        raise ModelLoadError(
+            f"The checkpoint of {name!r} lacks {len(missing)} weights of a causal "
+            f"language model ({', '.join(missing[:3])}); they would be random."
+        )
+
+
+def _tokenizer(place: str, common: dict[str, Any]) -> PreTrainedTokenizerBase | None:
+    """The tokenizer, or None where the checkpoint has none."""
+    try:
+        return AutoTokenizer.from_pretrained(place, **common)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _source(
+    name: str, place: str, files: dict[str, str], config: Any, note: str | None
+) -> Source:
+    """Where the weights came from, and their hash."""
+    revision = getattr(config, "_commit_hash", None)
+    path: Path | None = Path(place)
+    if not Path(place).exists():
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(place, "config.json", revision=revision)
+        path = Path(found).parent if isinstance(found, str) else None
+    file = files.get("gguf_file")
+    weights = path / file if path is not None and file else path
+    digest = weights_sha256(weights) if weights is not None else None
+    shown = None if path is None else str(path.resolve())
+    return Source(name, shown, revision, digest, note or None)
+
+
+def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
+    """A dtype by its name."""
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    found = getattr(torch, dtype.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ArgumentError(
+            f"`dtype` is {dtype!r}; use auto, float32, float64, bfloat16 or float16."
+        )
+    return found
+
+
+def _default_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    """Turn what Transformers raises into one sentence that helps."""
+    try:
+        yield
+    except IGLensError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelLoadError(_explain(name, error)) from error
+
+
+def _explain(name: str, error: Exception) -> str:
+    """One sentence on why a model did not load."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        return (
+            f"{name!r} comes with code of its own. Read it, and if you trust it, pass "
+            "`trust_remote_code=True` (--trust-remote-code)."
+        )
+    if isinstance(error, OSError) and not Path(name).expanduser().exists():
+        return (
+            f"There is no model {name!r} here, and it could not be fetched: no folder "
+            "or cached model has this name, and the hub has none, needs a login for "
+            "it, or cannot be reached. `iglens models` lists what is here."
+        )
+    short = text if len(text) <= 300 else text[:299] + "…"
+    return f"{name!r} could not be loaded: {type(error).__name__}: {short}"

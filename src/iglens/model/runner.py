@@ -1,0 +1,102 @@
+"""Running the model on token ids and taking its logits, whatever its class."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..errors import UnsupportedModelError
+from .calls import evaluating
+
+Inputs = Callable[[Tensor], Mapping[str, Any]]
+"""Forward arguments for token ids of shape (texts, tokens)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """A causal language model as a function from token ids to logits.
+
+    Attributes:
+        model: The Hugging Face model.
+        inputs: Forward arguments for some token ids, if ids alone do not do.
+    """
+
+    model: nn.Module
+    inputs: Inputs | None = None
+
+    @cached_property
+    def _accepted(self) -> frozenset[str]:
+        """Names of the forward's parameters."""
+        return frozenset(inspect.signature(self.model.forward).parameters)
+
+    @property
+    def name(self) -> str:
+        """Class of the model."""
+        return type(self.model).__name__
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        embedding = getattr(self.model, "get_input_embeddings", lambda: None)()
+        weights = (embedding or self.model).parameters()
+        for weight in weights:
+            if weight.device.type != "meta":
+                return weight.device
+        return torch.device("cpu")
+
+    def __call__(
+        self, ids: Int[Tensor, "texts text"], *, keep: int | None = None
+    ) -> Float[Tensor, "texts kept vocab"]:
+        """Logits of one forward pass, without a cache.
+
+        Args:
+            ids: Token ids, all of them real (no padding).
+            keep: Compute only the last so many positions' logits where the model
+                can; others are cut off afterwards.
+
+        Raises:
+            UnsupportedModelError: If the model does not run on these inputs.
+        """
+        arguments = self._arguments(ids, keep)
+        with evaluating(self.model):
+            try:
+                output = self.model(**arguments)
+            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise UnsupportedModelError(
+                    f"{self.name} does not run on token ids alone "
+                    f"({type(error).__name__}: {_first_line(error)})."
+                ) from error
+        logits = output["logits"] if isinstance(output, Mapping) else output
+        if isinstance(logits, tuple):
+            logits = logits[0]
+        if not isinstance(logits, Tensor) or logits.dim() != 3:
+            raise UnsupportedModelError(
+                f"{self.name} gives no logits of shape (texts, tokens, vocab): it is "
+                "not a causal language model."
+            )
+        return logits if keep is None else logits[:, -keep:]
+
+    def _arguments(self, ids: Tensor, keep: int | None) -> dict[str, Any]:
+        """What to call the forward with."""
+        ids = ids.to(self.device)
+        if self.inputs is not None:
+            return dict(self.inputs(ids))
+        arguments: dict[str, Any] = {"input_ids": ids}
+        if "attention_mask" in self._accepted:
+            arguments["attention_mask"] = torch.ones_like(ids)
+        if "use_cache" in self._accepted:
+            arguments["use_cache"] = False
+        if keep is not None and "logits_to_keep" in self._accepted:
+            arguments["logits_to_keep"] = keep
+        return arguments
+
+
+def _first_line(error: Exception) -> str:
+    """The error's first line, shortened."""
+    line = str(error).strip().split("\n", 1)[0]
+    return line if len(line) <= 200 else line[:199] + "…"

@@ -1,0 +1,187 @@
+"""Between text and token ids: prompts, chats, answers, targets, and their display."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import ArgumentError, ArgumentTypeError, TargetError
+from ..records import Target
+
+Messages = Sequence[Mapping[str, str]]
+Prompt = str | Sequence[int] | Messages
+"""Text, token ids, or chat messages with "role" and "content"."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextCodec:
+    """A tokenizer, or none, behind one face.
+
+    Attributes:
+        tokenizer: The Hugging Face tokenizer; None if only ids are used.
+        vocab_size: Number of logits of the model.
+    """
+
+    tokenizer: PreTrainedTokenizerBase | None
+    vocab_size: int
+
+    def encode(self, prompt: Prompt, *, special_tokens: bool = True) -> list[int]:
+        """Token ids of a prompt, with what the tokenizer itself adds and no more.
+
+        Raises:
+            ArgumentError: If the prompt is empty or an id is not in the vocabulary.
+            ArgumentTypeError: If it is text and there is no tokenizer.
+        """
+        if isinstance(prompt, str):
+            if not prompt:
+                raise ArgumentError("`prompt` is empty: there is nothing to explain.")
+            ids = self._ids(prompt, special_tokens=special_tokens)
+        elif prompt and isinstance(prompt[0], Mapping):
+            raise ArgumentTypeError("`prompt` holds chat messages: pass `chat=True`.")
+        else:
+            ids = [self._checked(token) for token in prompt]
+        if not ids:
+            raise ArgumentError("`prompt` is empty: it has no tokens.")
+        return ids
+
+    def encode_chat(self, prompt: Prompt, system: str | None = None) -> list[int]:
+        """Token ids of a conversation, through the tokenizer's chat template.
+
+        Raises:
+            ArgumentError: If the tokenizer has no template or it refuses the messages.
+        """
+        tokenizer = self._needed("a chat template")
+        if not getattr(tokenizer, "chat_template", None):
+            raise ArgumentError(
+                "This tokenizer has no chat template: leave `chat` off, or write the "
+                "conversation out as one text."
+            )
+        messages: list[dict[str, str]] = []
+        if system is not None:
+            messages.append({"role": "system", "content": system})
+        if isinstance(prompt, str):
+            if not prompt:
+                raise ArgumentError("`prompt` is empty: there is nothing to explain.")
+            messages.append({"role": "user", "content": prompt})
+        else:
+            messages += [dict(message) for message in prompt]  # type: ignore[arg-type]
+        try:
+            text = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # templates raise whatever they like
+            raise ArgumentError(
+                f"The chat template refuses these messages: {error}."
+            ) from error
+        return self._ids(str(text), special_tokens=False)
+
+    def encode_answer(self, prompt_ids: Sequence[int], answer: str) -> list[int]:
+        """Token ids of an answer as the continuation of a prompt.
+
+        Prompt and answer are tokenised together where that keeps the prompt's own
+        tokens, and apart where their border would merge.
+
+        Raises:
+            ArgumentError: If the answer is empty.
+        """
+        tokenizer = self._needed("an answer given as text")
+        if not answer:
+            raise ArgumentError("`answer` is empty: there is nothing to explain.")
+        prompt = list(prompt_ids)
+        joined = self._ids(tokenizer.decode(prompt) + answer, special_tokens=False)
+        if len(joined) > len(prompt) and joined[: len(prompt)] == prompt:
+            return joined[len(prompt) :]
+        return self._ids(answer, special_tokens=False)
+
+    def target(self, text: str, prompt_ids: Sequence[int] = ()) -> Target:
+        """The token, or set of tokens split at `|`, that a text names.
+
+        Raises:
+            TargetError: If a piece is not one token; says what it splits into.
+        """
+        whole = self._one_token(text, prompt_ids)
+        if whole is not None:
+            return Target((whole,), text)
+        pieces = [piece.replace("\0", "|") for piece in _split(text)]
+        ids = []
+        for piece in pieces:
+            token = self._one_token(piece, prompt_ids)
+            if token is None:
+                raise self._not_one_token(piece)
+            ids.append(token)
+        return Target(tuple(ids), "|".join(pieces))
+
+    def show(self, token: int) -> str:
+        """Text of one token, decoded alone."""
+        if self.tokenizer is None:
+            return f"<{token}>"
+        return str(self.tokenizer.decode([token]))
+
+    def doubled_bos(self, ids: Sequence[int]) -> bool:
+        """Whether the text starts with the beginning-of-text token twice."""
+        bos = getattr(self.tokenizer, "bos_token_id", None)
+        return len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos
+
+    def _one_token(self, text: str, prompt_ids: Sequence[int]) -> int | None:
+        """The one token a text is: by itself, by name, or after the prompt."""
+        tokenizer = self._needed("a target given as text")
+        if not text:
+            return None
+        candidates = [self._ids(text, special_tokens=False)]
+        named = tokenizer.convert_tokens_to_ids(text)
+        if isinstance(named, int) and named != tokenizer.unk_token_id:
+            candidates.append([named])
+        if prompt_ids:
+            candidates.append(self.encode_answer(prompt_ids, text))
+        for ids in candidates:
+            if len(ids) == 1 and 0 <= ids[0] < self.vocab_size:
+                return ids[0]
+        return None
+
+    def _not_one_token(self, piece: str) -> TargetError:
+        """The error that shows how a target splits."""
+        if not piece:
+            return TargetError("`target` has an empty piece; write `\\|` for a bar.")
+        shown = [self.show(token) for token in self._ids(piece, special_tokens=False)]
+        hint = ""
+        if not piece.startswith(" ") and self._one_token(f" {piece}", ()) is not None:
+            hint = f" Did you mean {' ' + piece!r}, with its leading space?"
+        return TargetError(
+            f"`target` {piece!r} is not one token but {len(shown)}: {shown}.{hint} Use "
+            "`answer` to explain several tokens in a row, or join alternatives with "
+            "`|` to a set."
+        )
+
+    def _ids(self, text: str, *, special_tokens: bool) -> list[int]:
+        """The tokenizer's ids, without its warnings about length."""
+        tokenizer = self._needed("text")
+        encoded = tokenizer(text, add_special_tokens=special_tokens, verbose=False)
+        return [int(token) for token in encoded["input_ids"]]
+
+    def _needed(self, use: str) -> Any:
+        """The tokenizer, or an error that says what it is needed for."""
+        if self.tokenizer is None:
+            raise ArgumentTypeError(
+                f"This decoder has no tokenizer, which {use} needs: pass token ids, or "
+                "`Decoder(model, tokenizer)`."
+            )
+        return self.tokenizer
+
+    def _checked(self, token: object) -> int:
+        """A token id of this vocabulary."""
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise ArgumentTypeError(
+                f"`prompt` holds {token!r}; token ids must be whole numbers."
+            )
+        if not 0 <= token < self.vocab_size:
+            raise ArgumentError(
+                f"`prompt` holds token id {token}; this model has [0, "
+                f"{self.vocab_size})."
+            )
+        return token
+
+
+def _split(text: str) -> list[str]:
+    r"""Pieces between bars; `\|` is a literal bar (passed on as a null)."""
+    return text.replace("\\|", "\0").split("|")

@@ -1,0 +1,323 @@
+"""Proving, when a model is loaded, that its readout is its own.
+
+In order: the model gives finite logits, the same ones twice, and no token sees a later
+one; how much of its output is rounding; reading the last state, an earlier one and a
+random vector equals a *full* forward in which only the last block's output is
+replaced; and a wrong state misses clearly, or else the check says that it cannot tell.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import NonFiniteError, UnsupportedModelError
+from ..readout import AbstractReadout, CalledReadout
+from ..readout.abstract import at_least_float32
+from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance, total_variation
+from .capture import capture
+from .discover import Stream, arbitrary_tokens, find_streams
+from .explicit import explicit_readout
+from .injected import Injected
+from .runner import Runner
+from .structure import get, put
+from .tail import trace_tail
+
+TOKENS = 9
+"""Length of the text the model is verified on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """A stream, its readout, and how well they were proved.
+
+    Attributes:
+        stream: Where the residual stream runs.
+        readout: The fast readout where it was proved equal, else the injected one.
+        injected: The reference.
+        noise: How much of the model's output is rounding.
+        tolerance: How far reading one state twice may be apart.
+        power: Tolerances by which the state before the last one misses.
+        notes: Sentences a user should know.
+    """
+
+    stream: Stream
+    readout: AbstractReadout
+    injected: CalledReadout
+    noise: NoiseFloor
+    tolerance: Tolerance
+    power: float
+    notes: tuple[str, ...]
+
+
+def verify(runner: Runner, blocks: str | None = None) -> Verified:
+    """Find the stream of a model and prove a readout for it.
+
+    Raises:
+        NonFiniteError: If the model's logits are not finite.
+        UnsupportedModelError: If the model is not deterministic or not causal, or no
+            stream has a readout that gives the model's own distribution.
+    """
+    ids = arbitrary_tokens(runner.model, (1, TOKENS))
+    logits = runner(ids)[0]
+    _check_finite(runner, logits)
+    _check_determinism(runner, ids, logits)
+    _check_causality(runner, ids, logits)
+    noise = measure_noise(runner, ids, logits)
+    tried: dict[str, str] = {}
+    for stream in find_streams(runner, blocks):
+        case = _Case(runner, stream, ids, logits, noise)
+        if (reason := case.failure()) is None:
+            return case.verified()
+        tried[stream.container] = reason
+    raise UnsupportedModelError(
+        f"{runner.name}: no stack of layers has a per-position readout that gives the "
+        "model's own probabilities. "
+        + "; ".join(f"{name}: {reason}" for name, reason in tried.items())
+        + "."
+    )
+
+
+def measure_noise(
+    runner: Runner, ids: Tensor, logits: Float[Tensor, "text vocab"]
+) -> NoiseFloor:
+    """What running the same tokens in another batch, or cut short, changes."""
+    half = len(logits) // 2 + 1
+    others = (runner(ids.repeat(3, 1))[0], runner(ids[:, :half])[0])
+    changes = [_changes(other, logits[: len(other)]) for other in others]
+    least = resolution(logits)
+    return NoiseFloor(
+        probability=max(least, *(probability for _, probability, _ in changes)),
+        log_probability=max(4 * least, *(log for _, _, log in changes)),
+    )
+
+
+def measure_tolerance(
+    injected: AbstractReadout,
+    states: Float[Tensor, "text d_model"],
+    read: Float[Tensor, "text vocab"],
+) -> Tolerance:
+    """What reading the same states one by one, or among more, changes."""
+    alone = torch.cat([injected.logits(states[[i]]) for i in range(len(states))])
+    among = injected.logits(states.repeat(5, 1))[: len(states)]
+    changes = [_changes(other, read) for other in (alone, among)]
+    least = resolution(read)
+    if read.dtype not in (torch.float32, torch.float64):
+        least /= 32  # sums are kept in float32: single logits flip by one step
+    return Tolerance(
+        total_variation=MARGIN * max(least, *(tv for tv, _, _ in changes)),
+        log_probability=MARGIN * max(4 * least, *(log for _, _, log in changes)),
+    )
+
+
+def resolution(logits: Tensor) -> float:
+    """Resolution of the logits' dtype at their size.
+
+    A lower bound on rounding, since a small model may happen to show none.
+    """
+    size = float(logits.abs().masked_fill(~logits.isfinite(), 0.0).max())
+    return max(torch.finfo(logits.dtype).eps * size, 1e-12)
+
+
+def _changes(
+    ours: Float[Tensor, "text vocab"], own: Float[Tensor, "text vocab"]
+) -> tuple[float, float, float]:
+    """Total variation, largest change of a probability, and of its logarithm.
+
+    Logarithms are compared for tokens within 20 nats of the most probable.
+    """
+    one, other = (logits.double().log_softmax(-1) for logits in (ours, own))
+    relevant = other > other.amax(-1, keepdim=True) - 20
+    return (
+        float(total_variation(ours, own).max()),
+        float((one.exp() - other.exp()).abs().max()),
+        float((one - other).abs().masked_fill(~relevant, 0.0).max()),
+    )
+
+
+class _Case:
+    """One candidate stream, and the proof of its readout."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        stream: Stream,
+        ids: Tensor,
+        logits: Float[Tensor, "text vocab"],
+        noise: NoiseFloor,
+    ) -> None:
+        """Capture the states of the test text."""
+        self._runner, self._stream, self._noise = runner, stream, noise
+        self._logits, self._ids = logits, ids
+        places = torch.arange(TOKENS)
+        every = tuple(range(stream.n_layers + 1))
+        self._states = capture(runner, stream, ids, places, every).states
+        self._random = self._random_vectors()
+        template = stream.template
+        self._injected = CalledReadout(
+            tail=Injected(runner, stream),
+            d_model=stream.width,
+            vocab_size=logits.shape[-1],
+            dtype=template.dtype,
+            precision=at_least_float32(template.dtype),
+        )
+
+    def _random_vectors(self) -> Float[Tensor, "text d_model"]:
+        """Vectors of the last states' spread, in directions of their own."""
+        last = self._states[-1]
+        noise = torch.randn(last.shape, generator=torch.Generator().manual_seed(1))
+        spread = last.double().std().to(last.dtype)
+        return noise.to(last) * spread
+
+    def failure(self) -> str | None:
+        """Why the injected readout is not the model's, or None if it is."""
+        try:
+            read = self._injected.logits(self._states[-1])
+            self._tolerance = measure_tolerance(self._injected, self._states[-1], read)
+            random = self._injected.logits(self._random)
+            truth = self._forward_with(self._random)
+        except (UnsupportedModelError, RuntimeError) as error:
+            return f"it does not run with its blocks short-circuited ({error})"
+        missed = float(total_variation(read, self._logits).max())
+        if not missed <= self._tolerance.total_variation:
+            return (
+                f"reading the last state misses the model by a total variation of "
+                f"{missed:.2g} (tolerance {self._tolerance.total_variation:.1g})"
+            )
+        missed = float(total_variation(random, truth).max())
+        if not missed <= self._tolerance.total_variation:
+            return (
+                "something after the blocks reads more than one vector (a random one "
+                f"misses by a total variation of {missed:.2g})"
+            )
+        return None
+
+    def _forward_with(
+        self, vectors: Float[Tensor, "text d_model"]
+    ) -> Float[Tensor, "text vocab"]:
+        """Logits of a full forward with only the last block's output replaced."""
+        with last_output_replaced(self._stream, vectors):
+            return self._runner(self._ids)[0]
+
+    def verified(self) -> Verified:
+        """The case with the fastest readout that is proved."""
+        readout, notes = self._fastest()
+        wrong = readout.logits(self._states[-2])
+        power = float(total_variation(wrong, self._logits).max())
+        if not self._stream.chained:
+            notes += (
+                f"{self._runner.name} changes the stream between layers; h_k is taken "
+                "at the input of the next layer.",
+            )
+        return Verified(
+            self._stream,
+            readout,
+            self._injected,
+            self._noise,
+            self._tolerance,
+            power / self._tolerance.total_variation,
+            notes,
+        )
+
+    def _fastest(self) -> tuple[AbstractReadout, tuple[str, ...]]:
+        """The explicit readout if it equals the injected one everywhere we look."""
+        tail = trace_tail(self._runner, self._stream)
+        if tail is None:
+            return self._injected, (
+                "No chain of modules and elementwise operations leads to the logits: "
+                "the model's own forward is used to read (slower).",
+            )
+        explicit = explicit_readout(tail, self._stream, self._logits.shape[-1])
+        points = torch.cat([*self._states[[0, -2, -1]], self._random])
+        try:
+            missed = self._distance(explicit, points)
+        except RuntimeError as error:
+            missed = float("inf")
+            reason = str(error)
+        else:
+            reason = f"it misses by a total variation of {missed:.2g}"
+        if missed <= self._tolerance.total_variation:
+            return explicit, ()
+        return self._injected, (
+            "The traced tail is not equal to the model's own forward, which is used "
+            f"to read instead (slower): {reason}.",
+        )
+
+    def _distance(
+        self, explicit: AbstractReadout, points: Float[Tensor, "points d_model"]
+    ) -> float:
+        """Largest miss of the explicit readout, called and streamed."""
+        reference = self._injected.logits(points)
+        called = float(total_variation(explicit.logits(points), reference).max())
+        if explicit.dtype not in (torch.float32, torch.float64):
+            return called
+        blocks = explicit.project(points).blocks(explicit.vocab_size)
+        streamed = torch.cat([block.logits.clone() for block in blocks], 1)
+        return max(called, float(total_variation(streamed, reference).max()))
+
+
+@contextmanager
+def last_output_replaced(
+    stream: Stream, vectors: Float[Tensor, "text d_model"]
+) -> Iterator[None]:
+    """While open, the last block runs but gives these vectors for the one text."""
+    last, calls = stream.blocks[-1], stream.blocks.count(stream.blocks[-1])
+    seen = 0
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen < calls:
+            return None
+        given = get(output, stream.leave).clone()
+        rows = given.movedim((stream.batch_axis, stream.time_axis), (0, 1))
+        rows[0, stream.prefix :] = vectors.view_as(rows[0, stream.prefix :])
+        return put(output, stream.leave, given)
+
+    handle = last.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_finite(runner: Runner, logits: Tensor) -> None:
+    """Refuse NaN logits, naming the weights that cause them if they do."""
+    if not bool(torch.isnan(logits).any()):
+        return
+    bad = [
+        name
+        for name, weight in runner.model.named_parameters()
+        if weight.device.type != "meta" and not bool(torch.isfinite(weight).all())
+    ]
+    cause = f"these weights are not finite: {', '.join(bad[:5])}" if bad else (
+        "its weights are finite, so it overflows; load it in a wider `dtype`"
+    )
+    raise NonFiniteError(f"{runner.name} gives NaN logits: {cause}.")
+
+
+def _check_determinism(runner: Runner, ids: Tensor, logits: Tensor) -> None:
+    """Refuse a model whose two equal runs differ."""
+    if not torch.equal(runner(ids)[0], logits):
+        difference = float((runner(ids)[0] - logits).abs().max())
+        raise UnsupportedModelError(
+            f"{runner.name} is not deterministic in evaluation mode (two equal runs "
+            f"differ by {difference:.2g} in a logit); its readout cannot be verified."
+        )
+
+
+def _check_causality(runner: Runner, ids: Tensor, logits: Tensor) -> None:
+    """Refuse a model in which earlier positions see later tokens."""
+    changed = ids.clone()
+    changed[0, -1] = (changed[0, -1] + 1) % max(2, int(ids.max()) + 1)
+    moved = total_variation(runner(changed)[0, :-1], logits[:-1])
+    if float(moved.max()) > 1e-2:
+        raise UnsupportedModelError(
+            f"{runner.name} is not causal: changing the last token changes what is "
+            f"predicted before it (total variation {float(moved.max()):.2g}). Only "
+            "decoders that read left to right have a next-token probability."
+        )

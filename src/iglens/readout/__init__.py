@@ -1,0 +1,24 @@
+"""What the model's own head would predict from one residual state.
+
+The readout has no attention and no MLP: it is a function of one vector. `abstract`
+says what every readout can do, `linear` and `called` are the two kinds there are,
+`streamed` reads any number of states without holding a `points x vocab` array,
+`observers` are what can be watched on the way, `target` turns what was read into
+levels, and `fidelity` judges a readout against the model's own logits.
+"""
+
+from .abstract import AbstractProjection, AbstractReadout, LogitBlock
+from .called import CalledReadout
+from .linear import LinearReadout
+from .streamed import MEMORY_BUDGET, TokenLogits, read
+
+__all__ = [
+    "MEMORY_BUDGET",
+    "AbstractProjection",
+    "AbstractReadout",
+    "CalledReadout",
+    "LinearReadout",
+    "LogitBlock",
+    "TokenLogits",
+    "read",
+]

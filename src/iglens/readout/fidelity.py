@@ -1,0 +1,217 @@
+"""Is this readout the model's? Judged on whole distributions, with a diagnosis.
+
+The explained token alone cannot tell: with the final norm applied twice most of the
+vocabulary keeps its probability to within 1e-4 while the total variation is near 1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .abstract import AbstractReadout
+from .linear import LinearReadout
+from .streamed import MEMORY_BUDGET, TokenLogits, summarise
+
+POWER_NEEDED = 100.0
+"""A wrong state must miss by this many tolerances for the check to mean anything."""
+
+
+MARGIN = 8.0
+"""Tolerances are this many times what was measured on a short text."""
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Change of the model's own output that is only rounding.
+
+    Measured by running the same tokens in another batch, and bounded from below by
+    the resolution of the dtype. Changes of a level below it mean nothing.
+
+    Attributes:
+        probability: Largest change of any probability.
+        log_probability: Largest change of a log-probability, in nats.
+    """
+
+    probability: float
+    log_probability: float
+
+    def in_unit(self, unit: str) -> float:
+        """The floor of a level in this unit."""
+        return self.probability if unit == "probability" else self.log_probability
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two readings of *one* state may lie apart and still count as equal.
+
+    Much finer than the noise floor in low precision: both read the same state, and
+    only the rounding of the head may differ.
+
+    Attributes:
+        total_variation: Between whole distributions.
+        log_probability: Between log-probabilities of a target, in nats.
+    """
+
+    total_variation: float
+    log_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """The readout of some states beside the model's own logits.
+
+    Attributes:
+        total_variation: Between the two distributions, per row.
+        ours: Logits of the wanted tokens as read, in the model's own dtype.
+        own: The same in the model's own output.
+    """
+
+    total_variation: Float[Tensor, " rows"]
+    ours: TokenLogits
+    own: TokenLogits
+
+
+@torch.no_grad()
+def check(
+    readout: AbstractReadout,
+    states: Float[Tensor, "rows d_model"],
+    own: Float[Tensor, "rows vocab"],
+    tokens: Int[Tensor, "rows slots"],
+    *,
+    memory_budget: int = MEMORY_BUDGET,
+) -> Check:
+    """Compare the readout of last states with the model's own logits."""
+    row_bytes = readout.vocab_size * readout.precision.itemsize * 6
+    step = max(1, memory_budget // row_bytes)
+    pieces = []
+    for start in range(0, len(states), step):
+        rows = slice(start, start + step)
+        ours = readout.logits(states[rows])
+        pieces.append(
+            Check(
+                total_variation(ours, own[rows]),
+                summarise(ours, tokens[rows]),
+                summarise(own[rows], tokens[rows]),
+            )
+        )
+    return Check(
+        torch.cat([piece.total_variation for piece in pieces]),
+        _joined([piece.ours for piece in pieces]),
+        _joined([piece.own for piece in pieces]),
+    )
+
+
+def _joined(pieces: list[TokenLogits]) -> TokenLogits:
+    """Several readings as one."""
+    return TokenLogits(
+        torch.cat([piece.logits for piece in pieces]),
+        torch.cat([piece.rest for piece in pieces]),
+        torch.cat([piece.rest_max for piece in pieces]),
+    )
+
+
+def total_variation(
+    ours: Float[Tensor, "points vocab"], own: Float[Tensor, "points vocab"]
+) -> Float[Tensor, " points"]:
+    """`½ Σ_v |softmax(ours)_v - softmax(own)_v|`, in float32 at least."""
+    return (_softmax(ours) - _softmax(own)).abs_().sum(-1).double() / 2
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax in float32 at least."""
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(precise).softmax(-1)
+
+
+def diagnose(
+    readout: AbstractReadout,
+    path: Float[Tensor, "points rows d_model"],
+    own: Float[Tensor, "rows vocab"],
+    tolerance: float,
+) -> str:
+    """The likeliest reason why reading the last state misses the model's output.
+
+    Args:
+        readout: The readout that missed.
+        path: States of a few rows along the path.
+        own: The model's logits of the same rows.
+        tolerance: Total variation that counts as equal.
+
+    Returns:
+        One sentence.
+    """
+    final = readout.logits(path[-1])
+    if not bool(torch.isfinite(path[-1]).all()):
+        return "The last state is not finite."
+    if isinstance(readout, LinearReadout):
+        unnormed = _without_norm(readout, path[-1])
+        if unnormed is not None and _close(unnormed, own, tolerance):
+            return (
+                "The last state already carries the final norm, so norming it again "
+                "is wrong (in Transformers the last entry of `hidden_states` is "
+                "normed); pass the output of the last block."
+            )
+    for back in range(2, len(path) + 1):
+        if _close(readout.logits(path[-back]), own, tolerance):
+            return (
+                f"The state {back - 1} step(s) before the last one fits: the layers "
+                "are off by one or out of order."
+            )
+    if len(own) > 1 and _close(final[:-1], own[1:], tolerance):
+        return "Each state fits the next row's logits: the positions are off by one."
+    if len(own) > 1 and _close(final[1:], own[:-1], tolerance):
+        return "Each state fits the row before: the positions are off by one."
+    return _logit_relation(final.double(), own.double(), tolerance)
+
+
+def _without_norm(readout: LinearReadout, states: Tensor) -> Tensor | None:
+    """Logits of states that are taken to be normed already, if their width fits."""
+    unembed, bias = readout.weights()
+    if unembed.shape[1] != states.shape[1]:
+        return None
+    return readout.post(
+        torch.nn.functional.linear(states.to(unembed.dtype), unembed, bias)
+    )
+
+
+def _logit_relation(ours: Tensor, own: Tensor, tolerance: float) -> str:
+    """How the readout's logits relate to the model's: scale, bias, cap or neither."""
+    x, y = ours - ours.mean(-1, keepdim=True), own - own.mean(-1, keepdim=True)
+    scale = (x * y).sum() / (x * x).sum().clamp(min=1e-30)
+    if _close(x * scale, y, tolerance):
+        return (
+            f"The logits differ by a factor of {float(scale):.6g}: a logit scale is "
+            "missing."
+        )
+    shift = y - x
+    if len(own) > 1 and _close(x + shift.mean(0), y, tolerance):
+        return "The logits differ by one vector in all rows: a bias is missing."
+    cap = _soft_cap(ours, own)
+    if cap is not None and _close(cap * torch.tanh(ours / cap), own, tolerance):
+        return f"The model's logits level off at {cap:.4g}: a soft-cap is missing."
+    return (
+        "No simple relation was found: something between the last block and the "
+        "logits reads more than this state, or the state is of another run."
+    )
+
+
+def _soft_cap(ours: Tensor, own: Tensor) -> float | None:
+    """The `c` of `own = c tanh(ours / c)`, from where it bends most."""
+    at = int(ours.abs().argmax())
+    x, y = abs(float(ours.flatten()[at])), abs(float(own.flatten()[at]))
+    if not 0 < y < x:
+        return None
+    low, high = y, 1e6 * x
+    for _ in range(200):
+        middle = (low * high) ** 0.5
+        reached = middle * torch.tanh(torch.tensor(x / middle).double())
+        low, high = (middle, high) if reached < y else (low, middle)
+    return low
+
+
+def _close(ours: Tensor, own: Tensor, tolerance: float) -> bool:
+    """Whether the distributions agree in all rows."""
+    worst = total_variation(ours.double(), own.double()).max()
+    return bool(worst <= max(tolerance, 1e-6))

@@ -1,0 +1,138 @@
+"""What can be watched while the logits go by: rank, top tokens, divergence, slope.
+
+They need every logit of a row, so they cost a few more passes over each block.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .abstract import LogitBlock
+
+
+class Rank:
+    """Place of a token among all: 1 plus the number of tokens placed before it.
+
+    A token is placed before another if its logit is larger, or equal with a lower id.
+    """
+
+    def __init__(self, tokens: Int[Tensor, "points slots"]) -> None:
+        """Take the tokens to be placed."""
+        self._tokens = tokens
+        self.rank = torch.ones_like(tokens)
+
+    def watch(
+        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
+    ) -> None:
+        """Count the tokens of one block that come first."""
+        width = block.logits.shape[1]
+        ids = torch.arange(block.start, block.start + width, device=self.rank.device)
+        for slot in range(self._tokens.shape[1]):
+            token = self._tokens[:, slot, None]
+            logit = wanted[:, slot, None].to(block.logits.dtype)
+            before = (block.logits > logit) | ((block.logits == logit) & (ids < token))
+            self.rank[:, slot] += (before & (ids != token)).sum(1)
+
+
+class Top:
+    """The most probable tokens of every point."""
+
+    def __init__(self, points: int, k: int, device: torch.device) -> None:
+        """Start with no token seen."""
+        self.logits = torch.full(
+            (points, k), -torch.inf, dtype=torch.float64, device=device
+        )
+        self.ids = torch.zeros((points, k), dtype=torch.int64, device=device)
+
+    def watch(
+        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
+    ) -> None:
+        """Merge the best of one block into the best so far."""
+        k = self.logits.shape[1]
+        logits, columns = block.logits.topk(min(k, block.logits.shape[1]), dim=1)
+        merged = torch.cat([self.logits, logits.double()], 1)
+        ids = torch.cat([self.ids, columns + block.start], 1)
+        self.logits, order = merged.topk(k, dim=1)
+        self.ids = ids.gather(1, order)
+
+
+class Divergence:
+    """`sum_v p_final(v) (z_final(v) - z_point(v))`, the logits' share of the KL.
+
+    `KL(final || point)` is this minus the difference of the log-normalisers. Points
+    come as whole paths, point-major, and the last of each path is its final state.
+    """
+
+    def __init__(self, paths: int) -> None:
+        """Take the number of paths the points belong to."""
+        self._paths = paths
+        self._max: Tensor | None = None
+        self._weight: Tensor | None = None
+        self._gap: Tensor | None = None
+
+    def watch(
+        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
+    ) -> None:
+        """Add one block to the running weighted mean of the logit differences."""
+        logits = block.logits.view(-1, self._paths, block.logits.shape[1])
+        final = logits[-1]
+        largest = final.amax(1)
+        if self._max is not None:
+            largest = torch.maximum(largest, self._max)
+        weight = (final - largest[:, None]).clamp_(min=-80).exp_()
+        finite = torch.where(final == -torch.inf, 0.0, final)
+        others = torch.where(final == -torch.inf, 0.0, logits)
+        gap = ((finite - others) * weight).sum(2).double()
+        total = weight.sum(1).double()
+        if self._max is not None and self._weight is not None:
+            scale = (self._max - largest).double().exp()
+            gap, total = gap + self._gap * scale, total + self._weight * scale
+        self._max, self._weight, self._gap = largest, total, gap
+
+    @property
+    def mean_gap(self) -> Float[Tensor, " points"]:
+        """Expected logit difference under the final distribution."""
+        assert self._gap is not None and self._weight is not None  # one block at least
+        return (self._gap / self._weight).flatten()
+
+
+class Slope:
+    """`sum_v p(v) dz(v)` along each point's direction, the target left out.
+
+    The derivative of the log-normaliser of all other tokens.
+    """
+
+    def __init__(self, tokens: Int[Tensor, "points slots"]) -> None:
+        """Take the tokens that stand apart."""
+        self._tokens = tokens
+        points, slots = tokens.shape
+        self._max = torch.full((points,), -torch.inf, device=tokens.device).double()
+        self._weight = torch.zeros_like(self._max)
+        self._slope = torch.zeros_like(self._max)
+        self.own = torch.zeros((points, slots), device=tokens.device).double()
+
+    def watch(
+        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
+    ) -> None:
+        """Add one block, and pick up the derivatives of the wanted tokens' logits."""
+        assert block.derivatives is not None  # asked for with directions
+        columns = self._tokens - block.start
+        inside = (columns >= 0) & (columns < block.logits.shape[1])
+        points, slots = inside.nonzero(as_tuple=True)
+        picked = columns[points, slots]
+        self.own[points, slots] = block.derivatives[points, picked].double()
+        logits = block.logits.clone()
+        logits[points, picked] = -torch.inf
+        largest = torch.maximum(self._max, logits.amax(1).double())
+        shift = largest.masked_fill(largest == -torch.inf, 0.0)
+        weight = (logits - shift[:, None].to(logits.dtype)).clamp_(min=-80).exp_()
+        scale = (self._max - shift).exp()
+        self._weight = self._weight * scale + weight.sum(1).double()
+        change = (weight * block.derivatives).sum(1).double()
+        self._slope = self._slope * scale + change
+        self._max = largest
+
+    @property
+    def rest(self) -> Float[Tensor, " points"]:
+        """Derivative of the log-sum-exp of all tokens but the wanted."""
+        return self._slope / self._weight

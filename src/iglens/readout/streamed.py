@@ -1,0 +1,164 @@
+"""Reading states in one streamed pass over the vocabulary.
+
+The target's logit is kept apart from the normaliser of everything else. Then
+`log p = -softplus(rest - logit)` and `log-odds = logit - rest` are exact to the last
+digits however near to 0 or 1 the probability is, and the target's logit is one number,
+not two that differ by the rounding of two matrix products.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import ArgumentError
+from .abstract import AbstractReadout, LogitBlock
+
+MEMORY_BUDGET = 64 * 2**20
+"""Bytes that reading may hold at once, besides the states themselves."""
+
+BLOCK_BYTES = 2**20 * 4
+"""Size of one block of logits: small enough that the passes over it stay in cache."""
+
+
+class Observer(Protocol):
+    """Something that watches the logits go by."""
+
+    def watch(
+        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
+    ) -> None:
+        """See one block, and the wanted tokens' logits; leave both as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLogits:
+    """What a streamed pass leaves: a few logits, and the normaliser of the others.
+
+    Attributes:
+        logits: Logits of the wanted tokens, minus infinity in unused slots.
+        rest: Log-sum-exp of the logits of all other tokens.
+        rest_max: The largest of those.
+    """
+
+    logits: Float[Tensor, "points slots"]
+    rest: Float[Tensor, " points"]
+    rest_max: Float[Tensor, " points"]
+
+    def at(self, points: Int[Tensor, " picked"]) -> "TokenLogits":
+        """The same for some of the points, in the given order."""
+        return TokenLogits(self.logits[points], self.rest[points], self.rest_max[points])
+
+
+@torch.no_grad()
+def read(
+    readout: AbstractReadout,
+    states: Float[Tensor, "points d_model"],
+    tokens: Int[Tensor, "points slots"],
+    *,
+    directions: Float[Tensor, "points d_model"] | None = None,
+    observers: Sequence[Observer] = (),
+    memory_budget: int = MEMORY_BUDGET,
+) -> TokenLogits:
+    """Logits of some tokens, and the normaliser of all others.
+
+    Equals `readout.logits(states)` in the readout's precision, the wanted tokens
+    gathered and the others put through `logsumexp`, without holding `points x vocab`.
+
+    Args:
+        readout: What to read with.
+        states: Residual states, before the final norm; few enough to be normed at
+            once (`readout.points_within`).
+        tokens: Distinct token ids per point; -1 marks an unused slot.
+        directions: If given, observers also see the logits' derivatives along these.
+        observers: What else is to see every block, in order.
+        memory_budget: Bytes for blocks of logits. Changes memory and speed, not the
+            result beyond rounding.
+
+    Returns:
+        Float64 values, NaN where a logit is NaN or plus infinity.
+
+    Raises:
+        ArgumentError: If a token is not in this vocabulary.
+    """
+    _check_tokens(tokens, readout.vocab_size)
+    projection = readout.project(states, directions)
+    wanted, normaliser = projection.at(tokens), Normaliser(tokens)
+    for block in projection.blocks(block_width(readout, len(states), memory_budget)):
+        for observer in observers:
+            observer.watch(block, wanted)
+        normaliser.consume(block.logits, block.start)
+    return TokenLogits(wanted, normaliser.rest, normaliser.rest_max)
+
+
+@torch.no_grad()
+def summarise(
+    logits: Float[Tensor, "points vocab"], tokens: Int[Tensor, "points slots"]
+) -> TokenLogits:
+    """What `read` leaves, from whole rows of logits, in float32 at least."""
+    _check_tokens(tokens, logits.shape[1])
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
+    picked = precise.gather(1, tokens.clamp(min=0)).double()
+    normaliser = Normaliser(tokens)
+    normaliser.consume(precise, 0)
+    return TokenLogits(
+        picked.masked_fill(tokens < 0, -torch.inf),
+        normaliser.rest,
+        normaliser.rest_max,
+    )
+
+
+def block_width(readout: AbstractReadout, points: int, memory_budget: int) -> int:
+    """Columns per block: cache-sized, and within a quarter of the budget."""
+    allowed = min(BLOCK_BYTES, memory_budget // 4)
+    width = allowed // (points * readout.precision.itemsize)
+    return max(min(width, readout.vocab_size), min(64, readout.vocab_size))
+
+
+class Normaliser:
+    """Running log-sum-exp over the vocabulary, without the listed tokens."""
+
+    def __init__(self, tokens: Int[Tensor, "points slots"]) -> None:
+        """Start with no token seen."""
+        self._tokens = tokens
+        shape, device = tokens.shape[:1], tokens.device
+        self.rest_max = torch.full(
+            shape, -torch.inf, dtype=torch.float64, device=device
+        )
+        self._sum = torch.zeros(shape, dtype=torch.float64, device=device)
+
+    def consume(self, logits: Float[Tensor, "points block"], start: int) -> None:
+        """Add one block; its logits are overwritten.
+
+        Exponents are clamped from below: what lies e^-80 under the maximum is added
+        as e^-80. That changes a sum by less than 1e-29 and avoids denormal numbers,
+        which slow `exp` down tenfold where logits spread widely.
+        """
+        columns = self._tokens - start
+        inside = (columns >= 0) & (columns < logits.shape[1])
+        points, slots = inside.nonzero(as_tuple=True)
+        logits[points, columns[points, slots]] = -torch.inf
+        largest = torch.maximum(self.rest_max, logits.amax(1).double())
+        shift = largest.masked_fill(largest == -torch.inf, 0.0)
+        floor = -700.0 if logits.dtype == torch.float64 else -80.0
+        logits.sub_(shift.to(logits.dtype)[:, None]).clamp_(min=floor).exp_()
+        self._sum = self._sum * (self.rest_max - shift).exp() + logits.sum(1).double()
+        self.rest_max = largest
+
+    @property
+    def rest(self) -> Float[Tensor, " points"]:
+        """Log-sum-exp of what was consumed so far."""
+        empty = self.rest_max == -torch.inf
+        return (self.rest_max + self._sum.log()).masked_fill(empty, -torch.inf)
+
+
+def _check_tokens(tokens: Int[Tensor, "points slots"], vocab_size: int) -> None:
+    """Refuse ids that no logit belongs to."""
+    if tokens.numel() and not bool(((tokens >= -1) & (tokens < vocab_size)).all()):
+        raise ArgumentError(
+            f"`tokens` must hold ids in [0, {vocab_size}), but spans "
+            f"[{int(tokens.min())}, {int(tokens.max())}]. Was it made with another "
+            "model's tokenizer?"
+        )
