@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # what readers and type checkers see
         TargetError,
         UnsupportedModelError,
     )
-    from .explain import explain
+    from .explaining import explain
     from .model.declaration import Declaration
     from .model.decoder import Decoder
     from .model.generate import Sampling
@@ -52,7 +52,7 @@ _HOME = {
     "Trace": "trace",
     "UnsupportedModelError": "errors",
     "attribute": "attribution",
-    "explain": "explain",
+    "explain": "explaining",
 }
 
 __all__ = [

@@ -153,7 +153,12 @@ def _level_flags(reading: PathReading, verdict: Verdict) -> tuple[Flag, ...]:
     known = {(flag.row, flag.point) for flag in verdict.flags}
     cells = np.argwhere(~np.isfinite(reading.levels)).tolist()
     return tuple(
-        Flag(row, point, "non_finite_level", f"The level is {reading.levels[row, point]}.")
+        Flag(
+            row,
+            point,
+            "non_finite_level",
+            f"The level is {reading.levels[row, point]}.",
+        )
         for row, point in cells
         if (row, point) not in known
     )

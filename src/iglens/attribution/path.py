@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -41,7 +42,7 @@ class Path:
             ends = [None, *ends]
         return tuple(
             block_segment(after, layer, self.trace.modules)
-            for after, layer in zip(ends[:-1], ends[1:], strict=True)
+            for after, layer in pairwise(ends)
             if layer is not None
         )
 

@@ -129,17 +129,15 @@ def _unverified(rows: Rows, flags: tuple[Flag, ...], strict: bool) -> Verdict:
     return Verdict(unknown, unknown, margins, np.nan, flags, (warning,))
 
 
-def _unfaithful(
-    good: Tensor, fidelity: Float[Tensor, " rows"]
-) -> tuple[Flag, ...]:
+def _unfaithful(good: Tensor, fidelity: Float[Tensor, " rows"]) -> tuple[Flag, ...]:
     """A flag for every row outside tolerance."""
     return tuple(
         Flag(
             row,
             None,
             "unfaithful",
-            f"The readout misses the model's own distribution by a total variation of "
-            f"{float(fidelity[row]):.2g}.",
+            "The readout misses the model's own distribution by a total variation "
+            f"of {float(fidelity[row]):.2g}.",
         )
         for row in (~good).nonzero().flatten().tolist()
     )
@@ -160,7 +158,10 @@ def _refusal(
     worst = int((fidelity + log_fidelity).argmax())
     place = rows.place[[worst]] if len(rows.targets) == 1 else rows.place[:POWER_ROWS]
     cause = diagnose(
-        trace.readout, trace.states[:, place], trace.logits[place], trace.tolerance.total_variation
+        trace.readout,
+        trace.states[:, place],
+        trace.logits[place],
+        trace.tolerance.total_variation,
     )
     return FidelityError(
         "Reading the last state does not give the model's own distribution: at "

@@ -1,4 +1,7 @@
-"""The convenience function: from a prompt to an attribution."""
+"""What needs model and attribution together: from a prompt to a result.
+
+The room is named apart from its function, which importing it would otherwise hide.
+"""
 
 from .explain import explain
 

@@ -34,9 +34,9 @@ def choose_positions(
         chosen = [index for index in range(n_text)[part] if index > 0]
     if not chosen:
         raise ArgumentError(
-            f"`positions` {positions!r} leaves nothing to explain in a text of {n_text} "
-            f"tokens ({n_prompt} of them the prompt). Generate tokens, give an `answer` "
-            "or a `target`, or choose other positions."
+            f"`positions` {positions!r} leaves nothing to explain in a text of "
+            f"{n_text} tokens ({n_prompt} of them the prompt). Generate tokens, give "
+            "an `answer` or a `target`, or choose other positions."
         )
     return chosen
 

@@ -37,7 +37,9 @@ class Call:
 
 
 @contextmanager
-def recorded_calls(named_modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[Call]]:
+def recorded_calls(
+    named_modules: Iterable[tuple[str, nn.Module]],
+) -> Iterator[list[Call]]:
     """Record the calls of some modules, in the order in which they begin."""
     calls: list[Call] = []
     running: list[Call] = []
@@ -45,7 +47,9 @@ def recorded_calls(named_modules: Iterable[tuple[str, nn.Module]]) -> Iterator[l
 
     def begin(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            call = Call(name, module, (args, kwargs), len(running), None, tuple(running))
+            call = Call(
+                name, module, (args, kwargs), len(running), None, tuple(running)
+            )
             calls.append(call)
             running.append(call)
 

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -170,8 +171,7 @@ def _stream(container: str, calls: list[Call], second: list[Call]) -> Stream | s
     if axes is None:
         return f"no axes of texts and tokens in {tuple(small.shape)}"
     chained = all(
-        get(a.output, leave) is get(b.args, enter)
-        for a, b in zip(calls[:-1], calls[1:], strict=True)
+        get(a.output, leave) is get(b.args, enter) for a, b in pairwise(calls)
     )
     return Stream(
         container,
@@ -186,10 +186,10 @@ def _stream(container: str, calls: list[Call], second: list[Call]) -> Stream | s
 
 
 def _ends(calls: list[Call]) -> tuple[Place, Place] | None:
-    """Where the stream enters and leaves: a tensor one call gives and the next takes."""
+    """Where the stream enters and leaves: what one call gives and the next takes."""
     if len(calls) == 1:
         return _ends_by_shape(calls[0])
-    for call, following in zip(calls[:-1], calls[1:], strict=True):
+    for call, following in pairwise(calls):
         given = {id(tensor) for tensor in call.input_tensors()}
         taken = {id(tensor): place for place, tensor in tensors(following.args)}
         for leave, tensor in tensors(call.output):

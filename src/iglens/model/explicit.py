@@ -21,7 +21,8 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
     A head that is exactly `nn.Linear`, untouched by hooks, is read as a matrix, in
     blocks of the vocabulary. Any other (quantised, adapted, offloaded) is called.
     """
-    template, head = stream.template, tail.head
+    template = stream.template
+    head: Any = tail.head
 
     def own_logits(states: Tensor) -> Tensor:
         rows = states.to(device=template.device, dtype=template.dtype)[:, None]

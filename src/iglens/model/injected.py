@@ -71,9 +71,7 @@ def short_circuited(
                 _put_back(module, state)
 
 
-def _stub(
-    stream: Stream, index: int, replacement: Tensor
-) -> Callable[..., object]:
+def _stub(stream: Stream, index: int, replacement: Tensor) -> Callable[..., object]:
     """A forward that ignores its input; a clone, since models add in place."""
 
     def forward(*args: Any, **kwargs: Any) -> object:

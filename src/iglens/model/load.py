@@ -83,9 +83,10 @@ def load_model(
     with _one_sentence(name):
         config = AutoConfig.from_pretrained(place, **common)
         _refuse_other_kinds(name, config)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             place, output_loading_info=True, **common, **given
         )
+        model, info = loaded
         _refuse_missing_weights(name, info)
         if device_map is None and quantization_config is None:
             model = model.to(device or _default_device())
@@ -98,9 +99,7 @@ def _locate(
 ) -> tuple[str, dict[str, str], str | None]:
     """What to hand to Transformers, which file in it, and a note on the weights."""
     if embedded.is_embedded(name):
-        folder = embedded.ensure(
-            name, accept_licence=accept_licence, progress=progress
-        )
+        folder = embedded.ensure(name, accept_licence=accept_licence, progress=progress)
         manifest = embedded.manifest(folder) or {}
         return str(folder), {}, str(manifest.get("note", ""))
     path = Path(name).expanduser()
@@ -113,9 +112,7 @@ def _locate(
             )
         return str(path), {}, None
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelLoadError(
-            f"There is no model folder or GGUF file at {name!r}."
-        )
+        raise ModelLoadError(f"There is no model folder or GGUF file at {name!r}.")
     return name, {}, None
 
 

@@ -98,9 +98,7 @@ def trace_tail(runner: Runner, stream: Stream) -> Tail | None:
     vectors = stream.template.new_empty(VECTORS, stream.width).normal_(
         generator=torch.Generator(stream.template.device).manual_seed(0)
     )
-    inner = {
-        module for block in stream.blocks for module in block.modules()
-    }
+    inner = {module for block in stream.blocks for module in block.modules()}
     outside = [
         (name, module)
         for name, module in runner.model.named_modules()
@@ -114,11 +112,9 @@ def trace_tail(runner: Runner, stream: Stream) -> Tail | None:
     ):
         logits = runner(torch.zeros(VECTORS, 1, dtype=torch.int64))
     vocab = logits.shape[-1]
-    for head in calls:
-        if _is_head(head, vocab):
-            if (tail := _chain(vectors, head, logits, calls, log)) is not None:
-                return tail
-    return None
+    heads = [call for call in calls if _is_head(call, vocab)]
+    chains = (_chain(vectors, head, logits, calls, log) for head in heads)
+    return next((tail for tail in chains if tail is not None), None)
 
 
 def _is_head(call: Call, vocab: int) -> bool:
@@ -203,7 +199,7 @@ class _OperationLog(TorchDispatchMode):
     """Every operator call with copies of its tensors, since models work in place."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._entries: list[tuple[Any, tuple[Any, ...], dict[str, Any], Tensor]] = []
 
     def __torch_dispatch__(

@@ -294,8 +294,10 @@ def _check_finite(runner: Runner, logits: Tensor) -> None:
         for name, weight in runner.model.named_parameters()
         if weight.device.type != "meta" and not bool(torch.isfinite(weight).all())
     ]
-    cause = f"these weights are not finite: {', '.join(bad[:5])}" if bad else (
-        "its weights are finite, so it overflows; load it in a wider `dtype`"
+    cause = (
+        f"these weights are not finite: {', '.join(bad[:5])}"
+        if bad
+        else ("its weights are finite, so it overflows; load it in a wider `dtype`")
     )
     raise NonFiniteError(f"{runner.name} gives NaN logits: {cause}.")
 

@@ -21,9 +21,7 @@ class Rank:
         self._tokens = tokens
         self.rank = torch.ones_like(tokens)
 
-    def watch(
-        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
-    ) -> None:
+    def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
         """Count the tokens of one block that come first."""
         width = block.logits.shape[1]
         ids = torch.arange(block.start, block.start + width, device=self.rank.device)
@@ -44,9 +42,7 @@ class Top:
         )
         self.ids = torch.zeros((points, k), dtype=torch.int64, device=device)
 
-    def watch(
-        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
-    ) -> None:
+    def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
         """Merge the best of one block into the best so far."""
         k = self.logits.shape[1]
         logits, columns = block.logits.topk(min(k, block.logits.shape[1]), dim=1)
@@ -67,12 +63,10 @@ class Divergence:
         """Take the number of paths the points belong to."""
         self._paths = paths
         self._max: Tensor | None = None
-        self._weight: Tensor | None = None
-        self._gap: Tensor | None = None
+        self._weight = torch.zeros(())
+        self._gap = torch.zeros(())
 
-    def watch(
-        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
-    ) -> None:
+    def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
         """Add one block to the running weighted mean of the logit differences."""
         logits = block.logits.view(-1, self._paths, block.logits.shape[1])
         final = logits[-1]
@@ -80,19 +74,16 @@ class Divergence:
         if self._max is not None:
             largest = torch.maximum(largest, self._max)
         weight = (final - largest[:, None]).clamp_(min=-80).exp_()
-        finite = torch.where(final == -torch.inf, 0.0, final)
-        others = torch.where(final == -torch.inf, 0.0, logits)
-        gap = ((finite - others) * weight).sum(2).double()
-        total = weight.sum(1).double()
-        if self._max is not None and self._weight is not None:
-            scale = (self._max - largest).double().exp()
-            gap, total = gap + self._gap * scale, total + self._weight * scale
-        self._max, self._weight, self._gap = largest, total, gap
+        impossible = final == -torch.inf
+        gap = (final - logits).masked_fill(impossible, 0.0) * weight
+        scale = 0.0 if self._max is None else (self._max - largest).double().exp()
+        self._gap = self._gap * scale + gap.sum(2).double()
+        self._weight = self._weight * scale + weight.sum(1).double()
+        self._max = largest
 
     @property
     def mean_gap(self) -> Float[Tensor, " points"]:
         """Expected logit difference under the final distribution."""
-        assert self._gap is not None and self._weight is not None  # one block at least
         return (self._gap / self._weight).flatten()
 
 
@@ -111,9 +102,7 @@ class Slope:
         self._slope = torch.zeros_like(self._max)
         self.own = torch.zeros((points, slots), device=tokens.device).double()
 
-    def watch(
-        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
-    ) -> None:
+    def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
         """Add one block, and pick up the derivatives of the wanted tokens' logits."""
         assert block.derivatives is not None  # asked for with directions
         columns = self._tokens - block.start

@@ -27,9 +27,7 @@ BLOCK_BYTES = 2**20 * 4
 class Observer(Protocol):
     """Something that watches the logits go by."""
 
-    def watch(
-        self, block: LogitBlock, wanted: Float[Tensor, "points slots"]
-    ) -> None:
+    def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
         """See one block, and the wanted tokens' logits; leave both as they are."""
 
 
@@ -49,7 +47,9 @@ class TokenLogits:
 
     def at(self, points: Int[Tensor, " picked"]) -> "TokenLogits":
         """The same for some of the points, in the given order."""
-        return TokenLogits(self.logits[points], self.rest[points], self.rest_max[points])
+        return TokenLogits(
+            self.logits[points], self.rest[points], self.rest_max[points]
+        )
 
 
 @torch.no_grad()

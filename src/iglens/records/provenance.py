@@ -40,7 +40,7 @@ class ReadoutInfo:
         dtype: Precision of the levels.
         postprocess: What the model does to its logits after the head.
         tolerance: Total variation up to which the readout counts as the model's own.
-        power: How many tolerances a wrong state misses by; below 100 the check
+        power: How many tolerances a wrong state misses by; below 10 the check
             cannot tell right from wrong.
     """
 
