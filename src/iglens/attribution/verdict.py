@@ -163,12 +163,13 @@ def _refusal(
         trace.logits[place],
         trace.tolerance.total_variation,
     )
+    allowed = trace.tolerance
     return FidelityError(
         "Reading the last state does not give the model's own distribution: at "
         f"position {int(trace.positions[rows.place[worst]])} the total variation is "
-        f"{float(fidelity[worst]):.3g} (tolerance {trace.tolerance.total_variation:.1g}) and the "
-        f"target's log-probability is off by {float(log_fidelity[worst]):.3g} nats "
-        f"(tolerance {trace.tolerance.log_probability:.1g}). {cause}"
+        f"{float(fidelity[worst]):.3g} (tolerance {allowed.total_variation:.1g}) and "
+        f"the target's log-probability is off by {float(log_fidelity[worst]):.3g} nats "
+        f"(tolerance {allowed.log_probability:.1g}). {cause}"
     )
 
 

@@ -3,6 +3,6 @@
 The room is named apart from its function, which importing it would otherwise hide.
 """
 
-from .explain import explain
+from .prompt import explain
 
 __all__ = ["explain"]

@@ -271,7 +271,8 @@ class Decoder:
         if self.context is not None and n_tokens > self.context:
             raise ArgumentError(
                 f"The text needs {n_tokens} tokens, but {self._source.id} has a "
-                f"context of {self.context}. Shorten the prompt or lower `max_new_tokens`."
+                f"context of {self.context}. Shorten the prompt, or lower "
+                "`max_new_tokens`."
             )
 
     def _text_warnings(self, ids: Sequence[int]) -> tuple[str, ...]:

@@ -205,18 +205,18 @@ class Attribution:
     ) -> tuple[Flag, ...]:
         """The flags on a path through some of the points.
 
-        A flag of a point that is stepped over moves to the end of its segment if it
-        is still the reason for a credit that is not finite.
+        A flag of a point that is stepped over goes: an observed credit depends on the
+        ends alone. A sum of others that is not finite takes it to its own end.
         """
+        summed = self.estimator != "observed"
         kept = []
         for flag in self.flags:
             if flag.point is None:
                 kept.append(flag)
                 continue
             place = bisect_left(points, flag.point)
-            if points[place] == flag.point or not np.isfinite(
-                credits[flag.row, place - 1]
-            ):
+            odd = summed and not np.isfinite(credits[flag.row, place - 1])
+            if odd or points[place] == flag.point:
                 kept.append(replace(flag, point=place))
         return tuple(kept)
 

@@ -1,1 +1,1 @@
-"""What people see of a result: text, charts and HTML, made from records alone."""
+"""Results for people: sentences, the terminal map, the notebook table; no torch."""

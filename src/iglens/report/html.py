@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 
 from ..records import Attribution, Target
+from .visible import visible
 
 SHOWN_ROWS = 8
 """Rows shown side by side; more would not fit a notebook cell."""
@@ -38,7 +39,7 @@ def html_table(attribution: Attribution) -> str:
             *_credit_lines(shown),
             _line("final", _levels(shown, len(shown.segments))),
             "</tbody></table>",
-            *(f"<p>⚠ {escape(_visible(text))}</p>" for text in attribution.warnings),
+            *(f"<p>⚠ {escape(visible(text))}</p>" for text in attribution.warnings),
         ]
     )
 
@@ -47,8 +48,8 @@ def _described(shown: Attribution) -> str:
     """What the numbers are, in one sentence."""
     return (
         f"Credit of each layer in {shown.unit}: model "
-        f"{_visible(shown.provenance.model.id)}, {shown.baseline_kind} baseline, "
-        f"{_visible(shown.lens)} lens, {shown.estimator} estimator."
+        f"{visible(shown.provenance.model.id)}, {shown.baseline_kind} baseline, "
+        f"{visible(shown.lens)} lens, {shown.estimator} estimator."
     )
 
 
@@ -75,7 +76,7 @@ def _heads(shown: Attribution) -> list[str]:
 
 def _name(target: Target) -> str:
     """The target's text in quotes, which show where spaces are."""
-    return f'"{_visible(target.text)}"'
+    return f'"{visible(target.text)}"'
 
 
 def _levels(shown: Attribution, point: int) -> list[str]:
@@ -92,7 +93,7 @@ def _credit_lines(shown: Attribution) -> list[str]:
     scale = float(sizes.max(initial=0.0)) or 1.0
     return [
         _line(
-            _visible(segment.label),
+            visible(segment.label),
             (
                 _credit(value, scale, _odd(shown, row, place + 1, value))
                 for row, value in enumerate(shown.credits[:, place].tolist())
@@ -125,11 +126,4 @@ def _reason(shown: Attribution, row: int, point: int | None) -> str | None:
 
 def _mark(reason: str | None) -> str:
     """A warning sign that explains itself, or nothing."""
-    return f' <abbr title="{escape(_visible(reason))}">⚠</abbr>' if reason else ""
-
-
-def _visible(text: str) -> str:
-    """The text with everything that does not print as a backslash escape."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
+    return f' <abbr title="{escape(visible(reason))}">⚠</abbr>' if reason else ""

@@ -1,0 +1,116 @@
+"""A result in plain sentences: what a person wants to know first."""
+
+import numpy as np
+
+from ..depths import Interval
+from ..records import Attribution, Segment
+from .visible import visible
+
+CHURN_TOLD = 2.0
+"""From this ratio of movement to change on, the sentence says that credits reverse."""
+
+_UNIT_WORDS = {
+    "probability": "probability",
+    "log_probability": "log-probability, nats",
+    "log_odds": "log-odds, nats",
+}
+
+
+def summary(attribution: Attribution) -> str:
+    """Where each row's target became readable, one sentence a row, and the checks."""
+    lines = [heading(attribution)]
+    lines += [sentence(attribution, row) for row in range(attribution.n_rows)]
+    lines.append(verification(attribution))
+    lines += [f"Warning: {warning}" for warning in attribution.warnings]
+    return "\n".join(lines)
+
+
+def heading(attribution: Attribution) -> str:
+    """Model, unit, baseline and path, in one line."""
+    model = attribution.provenance.model
+    path = f"{model.n_layers} layers"
+    if len(set(attribution.layers) - {0}) < model.n_layers:
+        path += f" in {len(set(attribution.layers) - {0})} steps"
+    pieces = [
+        visible(model.id),
+        path,
+        _UNIT_WORDS[attribution.unit],
+        f"{attribution.baseline_kind} baseline",
+        f"{visible(attribution.lens)} lens",
+        f"{attribution.estimator} estimator",
+    ]
+    return " · ".join(pieces)
+
+
+def sentence(attribution: Attribution, row: int) -> str:
+    """Between which layers one row's target became readable."""
+    final, base = attribution.final[row], attribution.baseline[row]
+    name = repr(visible(attribution.targets[row].text))
+    level = f"{name}: {format_level(final, attribution.unit)}"
+    depths = attribution.depths[row]
+    if not (np.isfinite(final) and np.isfinite(base)):
+        return f"{level}; the levels are not finite, so no layer can be named."
+    if depths.churn is None:
+        return f"{level}; the layers change it by no more than rounding."
+    credits = attribution.credits[row]
+    direction = 1 if final >= base else -1
+    best = int((credits * direction).argmax())
+    verb = "became readable" if direction > 0 else "was lost again"
+    amount = format_level(abs(credits[best]), attribution.unit)
+    where = between(attribution.segments[best])
+    text = f"{level}; {amount} of it {verb} {where}"
+    if attribution.unit != "probability":
+        change = format_credit(final - base, attribution.unit)
+        text = f"{level}; {amount} of a change of {change} {verb} {where}"
+    if depths.churn > CHURN_TOLD and depths.commit is not None:
+        text += (
+            f"; credits reverse on the way (churn {depths.churn:.1f}), and half of it "
+            f"stays from {_step(depths.commit)} on"
+        )
+    return f"{text}."
+
+
+def between(segment: Segment) -> str:
+    """Where a segment lies, in words."""
+    if segment.layer == 0:
+        return "at the embedding"
+    if segment.after is None:
+        return f"between the baseline and layer {segment.layer}"
+    return f"between layers {segment.after} and {segment.layer}"
+
+
+def verification(attribution: Attribution) -> str:
+    """What was checked, and how well it came out."""
+    readout = attribution.readout
+    worst = attribution.fidelity.max(initial=0.0)
+    sums = abs(attribution.completeness).max(initial=0.0)
+    gap = attribution.precision_gap.max(initial=0.0)
+    if np.isnan(worst):
+        checked = "Not verified against the model's own output"
+    else:
+        word = "Verified" if worst <= readout.tolerance else "NOT the model's own"
+        checked = (
+            f"{word}: total variation from the model's own distribution "
+            f"{worst:.1g} (tolerance {readout.tolerance:.1g})"
+        )
+    return (
+        f"{checked}; {readout.kind} readout in {readout.dtype}; credits add up to "
+        f"{sums:.1g}; gap to the model's own value {gap:.1g}."
+    )
+
+
+def format_level(value: float, unit: str) -> str:
+    """A level with as many digits as a reader needs."""
+    if unit != "probability":
+        return f"{value:.2f}"
+    return f"{value:.2f}" if value >= 0.01 or value == 0 else f"{value:.1g}"
+
+
+def format_credit(value: float, unit: str) -> str:
+    """A signed credit."""
+    return f"{value:+.3f}" if unit == "probability" else f"{value:+.2f}"
+
+
+def _step(interval: Interval) -> str:
+    """The layer at which something holds."""
+    return f"layer {interval.upto}" if interval.upto else "the embedding"
