@@ -8,7 +8,7 @@ not two that differ by the rounding of two matrix products.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,8 @@ BLOCK_BYTES = 2**20 * 4
 """Size of one block of logits: small enough that the passes over it stay in cache."""
 
 
+@runtime_checkable
+@runtime_checkable
 class Observer(Protocol):
     """Something that watches the logits go by."""
 
