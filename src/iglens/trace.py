@@ -5,7 +5,6 @@ Axis legend as in `iglens.readout.abstract`; here a *row* is a position.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -71,7 +70,7 @@ class Trace:
         self,
         states: Float[Tensor, "points rows d_model"],
         logits: Float[Tensor, "rows vocab"] | None = None,
-    ) -> Self:
+    ) -> "Trace":
         """The same trace with other states: patched, or from another library.
 
         Args:
@@ -94,7 +93,7 @@ class Trace:
             )
         return replace(self, states=states, logits=logits)
 
-    def with_precision(self, precision: torch.dtype) -> Self:
+    def with_precision(self, precision: torch.dtype) -> "Trace":
         """The same trace, read at another precision."""
         return replace(self, readout=self.readout.with_precision(precision))
 

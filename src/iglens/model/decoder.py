@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,7 +77,7 @@ class Decoder:
         quantization_config: Any = None,
         accept_licence: bool = False,
         declaration: Declaration | None = None,
-    ) -> Self:
+    ) -> "Decoder":
         """Load a model by hub id, folder, GGUF file or the name of an embedded one.
 
         Arguments have Transformers' names and meaning.
