@@ -92,7 +92,7 @@ def read(
         for observer in observers:
             observer.watch(block, wanted)
         normaliser.consume(block.logits, block.start)
-    return TokenLogits(wanted, normaliser.rest, normaliser.rest_max)
+    return TokenLogits(_no_infinity(wanted), normaliser.rest, normaliser.rest_max)
 
 
 @torch.no_grad()
@@ -106,16 +106,26 @@ def summarise(
     normaliser = Normaliser(tokens)
     normaliser.consume(precise, 0)
     return TokenLogits(
-        picked.masked_fill(tokens < 0, -torch.inf),
+        _no_infinity(picked.masked_fill(tokens < 0, -torch.inf)),
         normaliser.rest,
         normaliser.rest_max,
     )
 
 
+def _no_infinity(logits: Tensor) -> Tensor:
+    """NaN for plus infinity, as in a softmax: infinity over infinity is no number."""
+    return logits.masked_fill(logits == torch.inf, torch.nan)
+
+
 def block_width(readout: AbstractReadout, points: int, memory_budget: int) -> int:
-    """Columns per block: cache-sized, and within a quarter of the budget."""
-    allowed = min(BLOCK_BYTES, memory_budget // 4)
-    width = allowed // (points * readout.precision.itemsize)
+    """Columns per block: cache-sized, and within a quarter of the budget.
+
+    That goes for the logits, and for the block's weights where they are converted.
+    """
+    allowed, size = memory_budget // 4, readout.precision.itemsize
+    width = min(BLOCK_BYTES, allowed) // (points * size)
+    if readout.dtype != readout.precision:
+        width = min(width, allowed // (readout.d_model * size))
     return max(min(width, readout.vocab_size), min(64, readout.vocab_size))
 
 
