@@ -45,29 +45,31 @@ def heading(attribution: Attribution) -> str:
 def sentence(attribution: Attribution, row: int) -> str:
     """Between which layers one row's target became readable."""
     final, base = attribution.final[row], attribution.baseline[row]
-    name = repr(visible(attribution.targets[row].text))
-    level = f"{name}: {format_level(final, attribution.unit)}"
+    unit = attribution.unit
+    name = f"'{visible(attribution.targets[row].text)}'"
+    level = f"{name}: {format_level(final, unit)}"
     depths = attribution.depths[row]
     if not (np.isfinite(final) and np.isfinite(base)):
         return f"{level}; the levels are not finite, so no layer can be named."
-    if depths.churn is None:
+    if depths.churn is None or depths.commit is None:
         return f"{level}; the layers change it by no more than rounding."
+    rises = final >= base
     credits = attribution.credits[row]
-    direction = 1 if final >= base else -1
-    best = int((credits * direction).argmax())
-    verb = "became readable" if direction > 0 else "was lost again"
-    amount = format_level(abs(credits[best]), attribution.unit)
+    best = int((credits if rises else -credits).argmax())
     where = between(attribution.segments[best])
-    text = f"{level}; {amount} of it {verb} {where}"
-    if attribution.unit != "probability":
-        change = format_credit(final - base, attribution.unit)
-        text = f"{level}; {amount} of a change of {change} {verb} {where}"
-    if depths.churn > CHURN_TOLD and depths.commit is not None:
-        text += (
-            f"; credits reverse on the way (churn {depths.churn:.1f}), and half of it "
-            f"stays from {_step(depths.commit)} on"
+    if depths.churn > CHURN_TOLD:
+        return (
+            f"{level}; credits reverse on the way (churn {depths.churn:.1f}): half of "
+            f"its change is there for good from {_step(depths.commit)} on, the largest "
+            f"step ({format_credit(credits[best], unit)}) came {where}."
         )
-    return f"{text}."
+    verb = "became readable" if rises else "was lost again"
+    amount = format_level(abs(credits[best]), unit)
+    if unit != "probability":
+        amount += f" of a change of {format_credit(final - base, unit)}"
+    elif rises:
+        amount += " of it"
+    return f"{level}; {amount} {verb} {where}."
 
 
 def between(segment: Segment) -> str:

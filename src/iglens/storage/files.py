@@ -35,8 +35,8 @@ _READERS: dict[str, Callable[[bytes], Attribution]] = {
 }
 
 
-def save(attribution: Attribution, path: Path) -> None:
-    """Write a result; the format follows from the extension.
+def save(attribution: Attribution, path: Path, file_format: str | None = None) -> None:
+    """Write a result; the format follows from the extension unless it is named.
 
     The file appears whole or not at all: what stood there before stays until the new
     one is complete.
@@ -44,11 +44,12 @@ def save(attribution: Attribution, path: Path) -> None:
     Args:
         attribution: The result.
         path: Where to, with one of the extensions in `FORMATS`.
+        file_format: One of them, without its dot, for a path that has another.
 
     Raises:
-        OutputError: If the extension is unknown or the place not writable.
+        OutputError: If the format is unknown or the place not writable.
     """
-    write = _WRITERS[_known_extension(path)]
+    write = _WRITERS[_known_format(path, file_format)]
     _replace(path, write(attribution))
 
 
@@ -74,19 +75,20 @@ def load(path: Path) -> Attribution:
         raise ArtifactError(f"{path} cannot be read: {error}.") from error
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, file_format: str | None = None) -> None:
     """Refuse a place that `save` could not write to, before the long run.
 
     Writes and removes an empty file next to it; the file itself is not touched.
 
     Args:
         path: Where a result is to go.
+        file_format: As in `save`.
 
     Raises:
-        OutputError: If the extension is unknown, the folder missing or not writable,
+        OutputError: If the format is unknown, the folder missing or not writable,
             or something other than a writable file stands there.
     """
-    _known_extension(path)
+    _known_format(path, file_format)
     try:
         place = _place(path)
         temporary = _temporary(place)
@@ -117,14 +119,16 @@ def _replace(path: Path, data: bytes) -> None:
         raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
 
 
-def _known_extension(path: Path) -> str:
-    """The extension, in lower case, if there is a format for it."""
+def _known_format(path: Path, file_format: str | None) -> str:
+    """The extension of a format there is, in lower case."""
     extension = path.suffix.lower()
+    if file_format is not None:
+        extension = f".{file_format.lower().removeprefix('.')}"
     if extension not in FORMATS:
-        known = ", ".join(FORMATS)
+        what = "its extension is" if file_format is None else "the format is"
         raise OutputError(
-            f"Cannot write {path}: its extension is "
-            f"{extension or 'missing'!r}, not one of {known}."
+            f"Cannot write {path}: {what} {extension or 'missing'!r}, not one of "
+            f"{', '.join(FORMATS)}."
         )
     return extension
 

@@ -1,0 +1,5 @@
+"""`python -m iglens`."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,78 @@
+"""Where results go: the terminal, and files whose places are checked first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ..records import Attribution
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file to write, and the format if it is not that of its extension."""
+
+    path: Path
+    file_format: str | None
+
+
+def checked_outputs(paths: Sequence[Path], file_format: str | None) -> list[Output]:
+    """The files to write, refused before the model runs if they cannot be.
+
+    Raises:
+        OutputError: If a place is not writable or a format is unknown.
+    """
+    if not paths:
+        return []
+    from ..storage import check_writable
+
+    for path in paths:
+        check_writable(path, file_format)
+    return [Output(path, file_format) for path in paths]
+
+
+def write_all(result: "Attribution", outputs: Sequence[Output], *, quiet: bool) -> None:
+    """Write every file, whole or not at all."""
+    if not outputs:
+        return
+    from ..storage import save
+
+    for output in outputs:
+        save(result, output.path, output.file_format)
+        if not quiet:
+            typer.echo(f"Wrote {output.path}", err=True)
+
+
+def show(result: "Attribution", *, quiet: bool) -> None:
+    """The map and its sentences on stdout, warnings on stderr."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..report.terminal import render
+    from ..report.text import heading, sentence, verification
+
+    console = Console(highlight=False)
+    console.print(Text(heading(result), style="dim"))
+    if result.provenance.prompt is not None:
+        console.print(Text(_excerpt(result.provenance.prompt), style="italic"))
+    console.print()
+    for row in range(result.n_rows):
+        console.print(Text(sentence(result, row)))
+    console.print()
+    console.print(render(result, console.width))
+    console.print()
+    console.print(Text(verification(result), style="dim"))
+    if not quiet:
+        for warning in result.warnings:
+            typer.echo(f"Warning: {warning}", err=True)
+
+
+def _excerpt(prompt: str, width: int = 200) -> str:
+    """The end of the prompt, where the explained tokens are."""
+    from ..report.visible import visible
+
+    shown = visible(prompt.replace("\n", "↵"))
+    return shown if len(shown) <= width else f"…{shown[-width:]}"
