@@ -1,0 +1,66 @@
+# Only Python >= 3.11 with venv and pip, and make, are assumed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PROMPT ?= The capital of France is
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: demo explain test check format docs bench smoke clean help
+
+help:            ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+demo: $(VENV)/installed   ## install, fetch the embedded model, explain a sentence
+	$(BIN)/iglens explain "The capital of France is"
+
+explain: $(VENV)/installed   ## explain PROMPT="…" with the embedded model
+	$(BIN)/iglens explain "$(PROMPT)"
+
+test: $(VENV)/developing   ## the whole test suite
+	$(BIN)/iglens models fetch smollm2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: $(VENV)/developing   ## format, lint and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(VENV)/developing   ## put the code in the house's format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+docs: $(VENV)/developing   ## build the documentation in docs/_build/html
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+bench: $(VENV)/developing   ## time it against the alternatives, in one run
+	$(BIN)/iglens models fetch smollm2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest benchmarks --import-mode=importlib -p no:cacheprovider -s
+
+smoke: $(VENV)/developing   ## the built wheel, alone in a new environment
+	rm -rf dist .venv-smoke
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv .venv-smoke
+	.venv-smoke/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/iglens-*.whl
+	.venv-smoke/bin/iglens --version
+	.venv-smoke/bin/iglens models fetch smollm2
+	.venv-smoke/bin/python tests/smoke.py
+	rm -rf .venv-smoke
+
+clean:           ## remove what the other targets made
+	rm -rf $(VENV) .venv-smoke dist docs/_build
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "iglens needs Python 3.11 or later; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/developing: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e '.[dev,docs]'
+	touch $@ $(VENV)/installed
