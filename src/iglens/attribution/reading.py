@@ -135,7 +135,7 @@ def _read_chunk(
     own = TokenLogits(*(chunk.of_rows(v).flatten(0, 1) for v in _parts(found)))
     chosen = chunk.chosen.repeat(n_points, 1)
     shape = (n_points, len(chunk.place))
-    first, tied = leads(own, chosen)
+    first, tied = leads(own, chosen, readout.precision)
     first |= tied & _wins_ties(chunk, tied, readout, memory_budget)
     total = torch.logaddexp(found.rest, found.logits.logsumexp(1))
     if diagnostics:

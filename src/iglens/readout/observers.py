@@ -14,6 +14,8 @@ class Rank:
     """Place of a token among all: 1 plus the number of tokens placed before it.
 
     A token is placed before another if its logit is larger, or equal with a lower id.
+    The wanted tokens' own logits are used throughout, so that two of them are placed
+    in one order whichever is asked about.
     """
 
     def __init__(self, tokens: Int[Tensor, "points slots"]) -> None:
@@ -23,33 +25,46 @@ class Rank:
 
     def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
         """Count the tokens of one block that come first."""
-        width = block.logits.shape[1]
+        logits, width = block.logits.clone(), block.logits.shape[1]
+        own = wanted.to(logits.dtype)
+        columns = self._tokens - block.start
+        points, slots = ((columns >= 0) & (columns < width)).nonzero(as_tuple=True)
+        logits[points, columns[points, slots]] = own[points, slots]
         ids = torch.arange(block.start, block.start + width, device=self.rank.device)
         for slot in range(self._tokens.shape[1]):
-            token = self._tokens[:, slot, None]
-            logit = wanted[:, slot, None].to(block.logits.dtype)
-            before = (block.logits > logit) | ((block.logits == logit) & (ids < token))
-            self.rank[:, slot] += (before & (ids != token)).sum(1)
+            token, logit = self._tokens[:, slot, None], own[:, slot, None]
+            before = (logits > logit) | ((logits == logit) & (ids < token))
+            self.rank[:, slot] += before.sum(1)
 
 
 class Top:
-    """The most probable tokens of every point."""
+    """The most probable tokens of every point; of equal ones, those of lowest id."""
 
     def __init__(self, points: int, k: int, device: torch.device) -> None:
         """Start with no token seen."""
-        self.logits = torch.full(
-            (points, k), -torch.inf, dtype=torch.float64, device=device
-        )
-        self.ids = torch.zeros((points, k), dtype=torch.int64, device=device)
+        self._k = k
+        self.logits = torch.zeros((points, 0), dtype=torch.float64, device=device)
+        self.ids = torch.zeros((points, 0), dtype=torch.int64, device=device)
 
     def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
         """Merge the best of one block into the best so far."""
-        k = self.logits.shape[1]
-        logits, columns = block.logits.topk(min(k, block.logits.shape[1]), dim=1)
-        merged = torch.cat([self.logits, logits.double()], 1)
+        columns = _largest(block.logits, self._k)
+        found = block.logits.gather(1, columns).double()
+        logits = torch.cat([self.logits, found], 1)
         ids = torch.cat([self.ids, columns + block.start], 1)
-        self.logits, order = merged.topk(k, dim=1)
-        self.ids = ids.gather(1, order)
+        order = logits.argsort(dim=1, descending=True, stable=True)[:, : self._k]
+        self.logits, self.ids = logits.gather(1, order), ids.gather(1, order)
+
+
+def _largest(logits: Float[Tensor, "points block"], k: int) -> Int[Tensor, "points k"]:
+    """Columns of the largest logits, ascending; of equals, the first."""
+    values, columns = logits.topk(min(k, logits.shape[1]), dim=1)
+    # `topk` takes any of equals: where some are left out, a stable sort decides
+    crowded = (logits >= values[:, -1:]).sum(1) > values.shape[1]
+    if bool(crowded.any()):
+        order = logits[crowded].argsort(dim=1, descending=True, stable=True)
+        columns[crowded] = order[:, : values.shape[1]]
+    return columns.sort(dim=1).values
 
 
 class Divergence:

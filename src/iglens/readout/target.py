@@ -52,10 +52,14 @@ def level_slope(
 
 
 def leads(
-    read: TokenLogits, chosen: Bool[Tensor, "points slots"]
+    read: TokenLogits, chosen: Bool[Tensor, "points slots"], precision: torch.dtype
 ) -> tuple[Bool[Tensor, " points"], Bool[Tensor, " points"]]:
-    """Whether a chosen token has the largest logit, and whether that is a tie."""
-    best = read.logits.masked_fill(~chosen, -torch.inf).amax(1)
-    others = read.logits.masked_fill(chosen, -torch.inf).amax(1)
+    """Whether a chosen token has the largest logit, and whether that is a tie.
+
+    In the precision the other tokens were read in, as ranks are.
+    """
+    logits = read.logits.to(precision).double()
+    best = logits.masked_fill(~chosen, -torch.inf).amax(1)
+    others = logits.masked_fill(chosen, -torch.inf).amax(1)
     rival = torch.maximum(read.rest_max, others)
     return best > rival, best == rival
