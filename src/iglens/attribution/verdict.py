@@ -72,13 +72,13 @@ def judge(path: Path, rows: Rows, *, strict: bool, memory_budget: int) -> Verdic
     margins = [_margins(part, rows) for part in (found.ours, found.own)]
     ours, own = (torch.nn.functional.logsigmoid(m) for m in margins)
     fidelity = found.total_variation[rows.place]
-    log_fidelity = (ours - own).abs()
+    log_fidelity = (ours - own).abs().masked_fill(ours == own, 0.0)  # -inf twice
     good = (fidelity <= trace.tolerance.total_variation) & (
         log_fidelity <= trace.tolerance.log_probability
     )
     if not bool(good.all()):
         if strict:
-            raise _refusal(path, rows, fidelity, log_fidelity)
+            raise _refusal(path, rows, good, fidelity, log_fidelity)
         flags += _unfaithful(good, fidelity)
     power = _power(path)
     return Verdict(
@@ -144,7 +144,7 @@ def _unfaithful(good: Tensor, fidelity: Float[Tensor, " rows"]) -> tuple[Flag, .
 
 
 def _refusal(
-    path: Path, rows: Rows, fidelity: Tensor, log_fidelity: Tensor
+    path: Path, rows: Rows, good: Tensor, fidelity: Tensor, log_fidelity: Tensor
 ) -> FidelityError | NonFiniteError:
     """The error that says what differs, by how much, and the likely cause."""
     trace = path.trace
@@ -156,7 +156,7 @@ def _refusal(
             ". Check its weights, or load it in a wider `dtype`."
         )
     worst = int((fidelity + log_fidelity).argmax())
-    place = rows.place[[worst]] if len(rows.targets) == 1 else rows.place[:POWER_ROWS]
+    place = rows.place[~good].unique()[:POWER_ROWS]
     cause = diagnose(
         trace.readout,
         trace.states[:, place],
@@ -177,16 +177,17 @@ def _power(path: Path) -> float:
     """Tolerances by which the state before the last one misses, at most."""
     trace = path.trace
     assert trace.logits is not None  # only called when verified
-    wrong = trace.readout.logits(trace.states[path.indices[-2], :POWER_ROWS])
+    wrong = trace.readout.logits(trace.states[-2, :POWER_ROWS])
     missed = total_variation(wrong, trace.logits[:POWER_ROWS])
     return float(missed.max()) / trace.tolerance.total_variation
 
 
 def _warnings(power: float, trace: Trace) -> tuple[str, ...]:
     """What a reader must know about the check itself."""
-    if max(power, trace.power) >= POWER_NEEDED:
+    best = float(np.fmax(power, trace.power))  # either may be unknown
+    if best >= POWER_NEEDED:
         return ()
     return (
         "The fidelity check cannot tell here: even a wrong state misses the model's "
-        f"output by only {max(power, trace.power):.2g} tolerances.",
+        f"output by only {best:.2g} tolerances.",
     )

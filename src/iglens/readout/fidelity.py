@@ -197,7 +197,7 @@ def _logit_relation(ours: Tensor, own: Tensor, tolerance: float) -> str:
         return f"The model's logits level off at {cap:.4g}: a soft-cap is missing."
     return (
         "No simple relation was found: something between the last block and the "
-        "logits reads more than this state, or the state is of another run."
+        "logits reads more than this state, or the state is of another run or layer."
     )
 
 
