@@ -1,14 +1,16 @@
 """Letting the model speak, through its own `generate` with its cache."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, UnsupportedModelError
 from .calls import evaluating
+from .injected import model_lock
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,16 @@ def continuation(
     The map explains raw logits, so greedy decoding takes their arg-max: penalties and
     other processors of the checkpoint's generation settings are left out. Its ends of
     text are kept.
+
+    Raises:
+        UnsupportedModelError: If the model has no `generate` of Transformers.
     """
     own = getattr(model, "generation_config", None)
+    if own is None:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot generate. Pass an `answer` or a `target`, "
+            'or explain the text itself with `positions="all", max_new_tokens=0`.'
+        )
     stop = getattr(own, "eos_token_id", None)
     pad = getattr(own, "pad_token_id", None)
     if pad is None:
@@ -61,7 +71,12 @@ def continuation(
     if device.type == "meta":
         device = torch.device("cpu")
     prompt = torch.tensor([list(ids)], device=device)
-    with evaluating(model), torch.random.fork_rng(enabled=sampling is not None):
+    with (
+        model_lock(model),
+        evaluating(model),
+        _without_own_settings(model),
+        torch.random.fork_rng(enabled=sampling is not None),
+    ):
         if sampling is not None:
             torch.manual_seed(sampling.seed)
         text = model.generate(
@@ -70,6 +85,23 @@ def continuation(
             generation_config=config,
         )
     return [int(token) for token in text[0, len(ids) :]]
+
+
+@contextmanager
+def _without_own_settings(model: Any) -> Iterator[None]:
+    """Hide the checkpoint's settings: `generate` fills every gap in ours from them."""
+    saved = [
+        (module, module.__dict__["generation_config"])
+        for module in model.modules()
+        if "generation_config" in module.__dict__
+    ]
+    try:
+        for module, _ in saved:
+            module.generation_config = GenerationConfig()
+        yield
+    finally:
+        for module, config in saved:
+            module.generation_config = config
 
 
 def _sampling_options(sampling: Sampling | None) -> dict[str, Any]:

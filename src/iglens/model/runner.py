@@ -16,6 +16,9 @@ from .calls import evaluating
 Inputs = Callable[[Tensor], Mapping[str, Any]]
 """Forward arguments for token ids of shape (texts, tokens)."""
 
+_FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError)
+"""What models raise when they are given too little, or too much."""
+
 
 @dataclass(frozen=True, eq=False)
 class Runner:
@@ -33,6 +36,16 @@ class Runner:
     def _accepted(self) -> frozenset[str]:
         """Names of the forward's parameters."""
         return frozenset(inspect.signature(self.model.forward).parameters)
+
+    @cached_property
+    def _ids_name(self) -> str:
+        """What the forward calls token ids: `input_ids`, else its first parameter."""
+        named = [*inspect.signature(self.model.forward).parameters.values()]
+        if not named or any(
+            p.name == "input_ids" or p.kind == p.VAR_KEYWORD for p in named
+        ):
+            return "input_ids"
+        return named[0].name
 
     @property
     def name(self) -> str:
@@ -66,12 +79,13 @@ class Runner:
         with evaluating(self.model):
             try:
                 output = self.model(**arguments)
-            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            except _FAILURES as error:
                 raise UnsupportedModelError(
-                    f"{self.name} does not run on token ids alone "
-                    f"({type(error).__name__}: {_first_line(error)})."
+                    f"{self.name} does not run on these token ids alone "
+                    f"({type(error).__name__}: {_first_line(error)}). If it needs "
+                    "more, say so with `Declaration(inputs=...)`."
                 ) from error
-        logits = output["logits"] if isinstance(output, Mapping) else output
+        logits = output.get("logits") if isinstance(output, Mapping) else output
         if isinstance(logits, tuple):
             logits = logits[0]
         if not isinstance(logits, Tensor) or logits.dim() != 3:
@@ -79,14 +93,20 @@ class Runner:
                 f"{self.name} gives no logits of shape (texts, tokens, vocab): it is "
                 "not a causal language model."
             )
-        return logits if keep is None else logits[:, -keep:]
+        kept = ids.shape[1] if keep is None else keep  # virtual tokens come in front
+        if logits.shape[1] < kept:
+            raise UnsupportedModelError(
+                f"{self.name} gives logits for {logits.shape[1]} of {kept} tokens; its "
+                "readout cannot be verified."
+            )
+        return logits[:, -kept:]
 
     def _arguments(self, ids: Tensor, keep: int | None) -> dict[str, Any]:
         """What to call the forward with."""
         ids = ids.to(self.device)
         if self.inputs is not None:
             return dict(self.inputs(ids))
-        arguments: dict[str, Any] = {"input_ids": ids}
+        arguments: dict[str, Any] = {self._ids_name: ids}
         if "attention_mask" in self._accepted:
             arguments["attention_mask"] = torch.ones_like(ids)
         if "use_cache" in self._accepted:
