@@ -1,7 +1,8 @@
 """Recording which modules a forward pass calls, with what, and what they give."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,13 +41,16 @@ class Call:
 def recorded_calls(
     named_modules: Iterable[tuple[str, nn.Module]],
 ) -> Iterator[list[Call]]:
-    """Record the calls of some modules, in the order in which they begin."""
+    """Record this thread's calls of some modules, in the order in which they begin."""
     calls: list[Call] = []
     running: list[Call] = []
     handles = []
+    thread = threading.get_ident()
 
     def begin(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if threading.get_ident() != thread:
+                return
             call = Call(
                 name, module, (args, kwargs), len(running), None, tuple(running)
             )
@@ -56,7 +60,8 @@ def recorded_calls(
         return hook
 
     def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        running.pop().output = output
+        if threading.get_ident() == thread:
+            running.pop().output = output
 
     try:
         for name, module in named_modules:
@@ -76,11 +81,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with torch.no_grad(), _experts_for_float64(model):
+        with torch.no_grad(), _uncompiled(model), _experts_for_float64(model):
             yield
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def _uncompiled(model: nn.Module) -> Iterator[None]:
+    """Run compiled modules eagerly: compiled code skips hooks that came later."""
+    compiled = any(
+        module._compiled_call_impl is not None or "_orig_mod" in module._modules
+        for module in model.modules()
+    )
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield
 
 
 @contextmanager

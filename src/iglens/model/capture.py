@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..errors import UnsupportedModelError
 from .discover import Stream
 from .injected import model_lock
 from .runner import Runner
@@ -70,11 +71,19 @@ def capture(
         ids: Token ids of one text.
         places: Indices of the tokens whose states are wanted, ascending.
         layers: Layers whose states are wanted, 0 and the last among them.
+
+    Raises:
+        UnsupportedModelError: If the model no longer runs the blocks it had.
     """
     taken = _Taken(places)
     keep = ids.shape[1] - int(places.min())
     with model_lock(runner.model), _hooks(stream, frozenset(layers), taken.take):
         logits = runner(ids, keep=keep)[0]
+    if lost := sorted(set(layers) - set(taken.states)):
+        raise UnsupportedModelError(
+            f"{runner.name} ran without passing layers {lost}: its blocks are others "
+            "than when it was verified. Make a new `Decoder` of it."
+        )
     device = taken.states[stream.n_layers].device
     rows = logits[(places - places.min()).to(logits.device)]
     assert taken.causal_mean is not None  # layer 0 is always wanted

@@ -18,8 +18,9 @@ from ..trace import Trace
 from .capture import capture
 from .declaration import Declaration
 from .generate import Sampling, continuation
+from .injected import model_lock
 from .load import Source, load_model
-from .runner import Runner
+from .runner import Runner, text_config
 from .text import Prompt, TextCodec
 from .verify import Verified, verify
 
@@ -55,12 +56,13 @@ class Decoder:
                 f"`model` is a {type(model).__name__}; pass a loaded Transformers "
                 "model, or use `Decoder.from_pretrained` with a name."
             )
-        _refuse_encoder_decoders(model)
+        _refuse_other_kinds(model)
         declaration = declaration or Declaration()
         self.model, self.tokenizer = model, tokenizer
         self._runner = Runner(model, declaration.inputs)
         self._source = source or Source(id=type(model).__name__)
-        self.verified: Verified = verify(self._runner, declaration.blocks)
+        with model_lock(model):
+            self.verified: Verified = verify(self._runner, declaration.blocks)
         self._codec = TextCodec(tokenizer, self.readout.vocab_size)
 
     @classmethod
@@ -124,9 +126,7 @@ class Decoder:
     @property
     def context(self) -> int | None:
         """Tokens the model was made for, if its configuration says."""
-        config = getattr(self.model, "config", None)
-        text = config.get_text_config(decoder=True) if config is not None else None
-        size = getattr(text, "max_position_embeddings", None)
+        size = getattr(text_config(self.model), "max_position_embeddings", None)
         return int(size) if isinstance(size, int) and size > 0 else None
 
     def encode(
@@ -198,6 +198,7 @@ class Decoder:
 
         Raises:
             ArgumentError: If a position or a layer is out of range.
+            UnsupportedModelError: If the model has changed since it was verified.
         """
         wanted = sorted(set(positions))
         _check_positions(wanted, len(ids))
@@ -207,6 +208,11 @@ class Decoder:
         places = torch.tensor(wanted) - 1
         stream = self.verified.stream
         taken = capture(self._runner, stream, text[None], places, kept)
+        if taken.states.dtype != self.readout.dtype:
+            raise UnsupportedModelError(
+                f"The model was verified in {self.readout.dtype} and now runs in "
+                f"{taken.states.dtype}. Make a new `Decoder` of it."
+            )
         return Trace(
             token_ids=text,
             token_texts=tuple(self.token_text(token) for token in ids),
@@ -293,13 +299,17 @@ class Decoder:
         )
 
 
-def _refuse_encoder_decoders(model: nn.Module) -> None:
-    """Encoder-decoders read a second text; there is no one stream to explain."""
+def _refuse_other_kinds(model: nn.Module) -> None:
+    """Encoder-decoders read a second text; classifiers have labels for tokens."""
     config = getattr(model, "config", None)
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModelError(
             f"{type(model).__name__} is an encoder-decoder; only decoder-only language "
             "models have one residual stream from text to next token."
+        )
+    if "Classification" in type(model).__name__:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no next-token distribution to explain."
         )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 from .calls import Call, recorded_calls
-from .runner import Runner
+from .runner import Runner, text_config
 from .structure import Place, get, put, tensors
 
 SHAPES = ((2, 8), (3, 11))
@@ -133,11 +133,10 @@ def _record(runner: Runner, shape: tuple[int, int]) -> list[Call]:
 
 def arbitrary_tokens(model: nn.Module, shape: tuple[int, int]) -> Tensor:
     """Token ids that are always the same, spread over the vocabulary."""
-    config = getattr(model, "config", None)
-    text = config.get_text_config(decoder=True) if config is not None else None
-    size = int(getattr(text, "vocab_size", 0) or 32)
+    sizes = (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding))
+    size = getattr(text_config(model), "vocab_size", None) or next(sizes, 32)
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, size, shape, generator=generator)
+    return torch.randint(0, int(size), shape, generator=generator)
 
 
 def _groups(model: nn.Module, calls: Sequence[Call]) -> dict[str, list[Call]]:

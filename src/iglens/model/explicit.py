@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..errors import UnsupportedModelError
 from ..readout import AbstractReadout, CalledReadout, LinearReadout
 from ..readout.abstract import at_least_float32
 from ..readout.linear import identity
@@ -38,10 +39,20 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
     }
     if not is_plain_linear(head):
         return CalledReadout(tail=own_logits, **common)
+
+    def weights() -> tuple[Tensor, Tensor | None]:
+        if not is_plain_linear(head):
+            raise UnsupportedModelError(
+                "The model's head was given a hook or another forward after it was "
+                "verified: its weights are no longer what it computes. Make a new "
+                "`Decoder` of the model."
+            )
+        return head.weight.detach(), _detached(head.bias)
+
     return LinearReadout(
         norm=lambda states, dtype: _apply_in(tail.before, states[:, None], dtype)[:, 0],
         own_logits=own_logits,
-        weights=lambda: (head.weight.detach(), _detached(head.bias)),
+        weights=weights,
         post=_sequence([step for step in tail.after if not step.is_cast]),
         **common,
     )

@@ -116,6 +116,13 @@ class Runner:
         return arguments
 
 
+def text_config(model: nn.Module) -> Any:
+    """The Transformers configuration of a model's text part, or None."""
+    config = getattr(model, "config", None)
+    chosen = getattr(config, "get_text_config", None)
+    return None if chosen is None else chosen(decoder=True)
+
+
 def _first_line(error: Exception) -> str:
     """The error's first line, shortened."""
     line = str(error).strip().split("\n", 1)[0]
