@@ -161,6 +161,7 @@ def _stream(container: str, calls: list[Call], second: list[Call]) -> Stream | s
     if ends is None:
         return "its members do not hand a tensor on to each other"
     enter, leave = ends
+    calls = _without_ends(calls, enter, leave)
     names = tuple(call.name for call in calls)
     again = [call for call in second if call.name in set(names)]
     if len(again) != len(calls):
@@ -195,6 +196,25 @@ def _ends(calls: list[Call]) -> tuple[Place, Place] | None:
             if id(tensor) in taken and id(tensor) not in given:
                 return taken[id(tensor)], leave
     return None
+
+
+def _without_ends(calls: list[Call], enter: Place, leave: Place) -> list[Call]:
+    """The calls without what stands beside the blocks in one numbered row.
+
+    An embedding in front or a head behind gives a tensor of another shape than it
+    takes.
+    """
+    keeps = [_shape(call.args, enter) == _shape(call.output, leave) for call in calls]
+    if True not in keeps:
+        return calls
+    last = len(keeps) - keeps[::-1].index(True)
+    return calls[keeps.index(True) : last]
+
+
+def _shape(structure: object, place: Place) -> tuple[Sequence[int], torch.dtype] | None:
+    """Shape and dtype of the tensor at a place, if there is one."""
+    found = dict(tensors(structure)).get(place)
+    return None if found is None else (found.shape, found.dtype)
 
 
 def _ends_by_shape(call: Call) -> tuple[Place, Place] | None:

@@ -70,7 +70,11 @@ def verify(runner: Runner, blocks: str | None = None) -> Verified:
     noise = measure_noise(runner, ids, logits)
     tried: dict[str, str] = {}
     for stream in find_streams(runner, blocks):
-        case = _Case(runner, stream, ids, logits, noise)
+        try:
+            case = _Case(runner, stream, ids, logits, noise)
+        except UnsupportedModelError as error:
+            tried[stream.container] = str(error)
+            continue
         if (reason := case.failure()) is None:
             return case.verified()
         tried[stream.container] = reason
