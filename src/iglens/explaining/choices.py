@@ -61,7 +61,11 @@ def choose_layers(layers: str | Sequence[int], n_layers: int) -> list[int] | Non
     if layers == "all":
         return None
     if ":" in layers:
-        return list(range(n_layers + 1)[_slice("layers", layers)])
+        if chosen := list(range(n_layers + 1)[_slice("layers", layers)]):
+            return chosen
+        raise ArgumentError(
+            f"`layers` {layers!r} chooses none of the layers 0 to {n_layers}."
+        )
     try:
         return [int(piece) for piece in layers.split(",")]
     except ValueError:
@@ -74,9 +78,10 @@ def _slice(name: str, text: str) -> slice:
     """A slice written as in Python."""
     pieces = text.split(":")
     try:
-        if len(pieces) not in (2, 3):
+        numbers = [int(piece) if piece.strip() else None for piece in pieces]
+        if len(pieces) not in (2, 3) or numbers[2:] == [0]:
             raise ValueError
-        return slice(*(int(piece) if piece.strip() else None for piece in pieces))
+        return slice(*numbers)
     except ValueError:
         choices = "answer, prompt, all" if name == "positions" else "all, 1,5,30"
         raise ArgumentError(

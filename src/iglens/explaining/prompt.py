@@ -164,10 +164,8 @@ def _plan(
         at = [n_prompt] if positions == "answer" else None
         chosen = at or choose_positions(positions, n_prompt, n_prompt)
         return Plan(ids, tuple(chosen), targets)
-    if isinstance(answer, str):
+    if answer is not None:
         ids += tuple(decoder.encode_answer(prompt_ids, answer))
-    elif answer is not None:
-        ids += tuple(decoder.encode(answer))
     elif max_new_tokens and positions in ("answer", "all"):
         ids += tuple(decoder.generate(prompt_ids, max_new_tokens, sampling))
     return Plan(ids, tuple(choose_positions(positions, n_prompt, len(ids))), None)
@@ -183,10 +181,6 @@ def _targets(
     if not items:
         raise ArgumentError("`target` is empty: name at least one token.")
     return tuple(
-        item
-        if isinstance(item, Target)
-        else decoder.target(item, prompt_ids)
-        if isinstance(item, str)
-        else Target((item,), decoder.token_text(item))
+        item if isinstance(item, Target) else decoder.target(item, prompt_ids)
         for item in items
     )

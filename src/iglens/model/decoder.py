@@ -151,17 +151,23 @@ class Decoder:
         self.check_length(len(ids))
         return ids
 
-    def encode_answer(self, prompt_ids: Sequence[int], answer: str) -> list[int]:
-        """Token ids of an answer as the continuation of a prompt."""
+    def encode_answer(
+        self, prompt_ids: Sequence[int], answer: str | Sequence[int]
+    ) -> list[int]:
+        """Token ids of an answer, text or ids, as the continuation of a prompt.
+
+        Raises:
+            ArgumentError: If it is empty, or holds an id the model does not have.
+        """
         return self._codec.encode_answer(prompt_ids, answer)
 
-    def target(self, text: str, prompt_ids: Sequence[int] = ()) -> Target:
-        """The token, or set of tokens split at `|`, that a text names.
+    def target(self, named: str | int, prompt_ids: Sequence[int] = ()) -> Target:
+        """The token that an id is, or the token or set split at `|` that a text names.
 
         Raises:
             TargetError: If a piece is not one token of this vocabulary.
         """
-        return self._codec.target(text, prompt_ids)
+        return self._codec.target(named, prompt_ids)
 
     def token_text(self, token: int) -> str:
         """Text of one token, decoded alone."""

@@ -36,11 +36,16 @@ class TextCodec:
         if isinstance(prompt, str):
             if not prompt:
                 raise ArgumentError("`prompt` is empty: there is nothing to explain.")
-            ids = self._ids(prompt, special_tokens=special_tokens)
+            ids = self._known(self._ids(prompt, special_tokens=special_tokens))
+        elif isinstance(prompt, bytes) or not _is_sequence(prompt):
+            raise ArgumentTypeError(
+                f"`prompt` is a {type(prompt).__name__}; pass text, a list of token "
+                "ids, or (with `chat=True`) messages."
+            )
         elif prompt and isinstance(prompt[0], Mapping):
             raise ArgumentTypeError("`prompt` holds chat messages: pass `chat=True`.")
         else:
-            ids = [self._checked(token) for token in prompt]
+            ids = self.checked("prompt", prompt)
         if not ids:
             raise ArgumentError("`prompt` is empty: it has no tokens.")
         return ids
@@ -50,6 +55,7 @@ class TextCodec:
 
         Raises:
             ArgumentError: If the tokenizer has no template or it refuses the messages.
+            ArgumentTypeError: If the prompt is neither text nor messages.
         """
         tokenizer = self._needed("a chat template")
         if not getattr(tokenizer, "chat_template", None):
@@ -65,7 +71,7 @@ class TextCodec:
                 raise ArgumentError("`prompt` is empty: there is nothing to explain.")
             messages.append({"role": "user", "content": prompt})
         else:
-            messages += [dict(message) for message in prompt]  # type: ignore[arg-type]
+            messages += [_message(item) for item in prompt]
         try:
             text = tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
@@ -74,32 +80,40 @@ class TextCodec:
             raise ArgumentError(
                 f"The chat template refuses these messages: {error}."
             ) from error
-        return self._ids(str(text), special_tokens=False)
+        return self._known(self._ids(str(text), special_tokens=False))
 
-    def encode_answer(self, prompt_ids: Sequence[int], answer: str) -> list[int]:
-        """Token ids of an answer as the continuation of a prompt.
+    def encode_answer(
+        self, prompt_ids: Sequence[int], answer: str | Sequence[int]
+    ) -> list[int]:
+        """Token ids of an answer, text or ids, as the continuation of a prompt.
 
         Prompt and answer are tokenised together where that keeps the prompt's own
         tokens, and apart where their border would merge.
 
         Raises:
-            ArgumentError: If the answer is empty.
+            ArgumentError: If the answer is empty, or an id is not in the vocabulary.
         """
-        tokenizer = self._needed("an answer given as text")
         if not answer:
             raise ArgumentError("`answer` is empty: there is nothing to explain.")
+        if not isinstance(answer, str):
+            return self.checked("answer", answer)
+        tokenizer = self._needed("an answer given as text")
         prompt = list(prompt_ids)
         joined = self._ids(tokenizer.decode(prompt) + answer, special_tokens=False)
         if len(joined) > len(prompt) and joined[: len(prompt)] == prompt:
             return joined[len(prompt) :]
         return self._ids(answer, special_tokens=False)
 
-    def target(self, text: str, prompt_ids: Sequence[int] = ()) -> Target:
-        """The token, or set of tokens split at `|`, that a text names.
+    def target(self, named: str | int, prompt_ids: Sequence[int] = ()) -> Target:
+        """The token that an id is, or the token or set split at `|` that a text names.
 
         Raises:
             TargetError: If a piece is not one token; says what it splits into.
+            ArgumentError: If an id is not in the vocabulary.
         """
+        if not isinstance(named, str):
+            return Target((*self.checked("target", [named]),), self.show(named))
+        text = named
         whole = self._one_token(text, prompt_ids)
         if whole is not None:
             return Target((whole,), text)
@@ -135,7 +149,8 @@ class TextCodec:
         if prompt_ids:
             candidates.append(self.encode_answer(prompt_ids, text))
         for ids in candidates:
-            if len(ids) == 1 and 0 <= ids[0] < self.vocab_size:
+            unknown = ids == [tokenizer.unk_token_id] and text != tokenizer.unk_token
+            if len(ids) == 1 and 0 <= ids[0] < self.vocab_size and not unknown:
                 return ids[0]
         return None
 
@@ -144,6 +159,11 @@ class TextCodec:
         if not piece:
             return TargetError("`target` has an empty piece; write `\\|` for a bar.")
         shown = [self.show(token) for token in self._ids(piece, special_tokens=False)]
+        if len(shown) == 1:
+            return TargetError(
+                f"`target` {piece!r} is no token of this model: its tokenizer makes "
+                f"{shown[0]!r} of it."
+            )
         hint = ""
         if not piece.startswith(" ") and self._one_token(f" {piece}", ()) is not None:
             hint = f" Did you mean {' ' + piece!r}, with its leading space?"
@@ -168,18 +188,50 @@ class TextCodec:
             )
         return self.tokenizer
 
-    def _checked(self, token: object) -> int:
-        """A token id of this vocabulary."""
-        if isinstance(token, bool) or not isinstance(token, int):
-            raise ArgumentTypeError(
-                f"`prompt` holds {token!r}; token ids must be whole numbers."
-            )
-        if not 0 <= token < self.vocab_size:
+    def checked(self, name: str, tokens: Sequence[object]) -> list[int]:
+        """Token ids of this vocabulary, given as the argument `name`.
+
+        Raises:
+            ArgumentError: If an id is not in the vocabulary.
+            ArgumentTypeError: If one is no whole number.
+        """
+        ids = []
+        for token in tokens:
+            if isinstance(token, bool) or not isinstance(token, int):
+                raise ArgumentTypeError(
+                    f"`{name}` holds {token!r}; token ids must be whole numbers."
+                )
+            if not 0 <= token < self.vocab_size:
+                raise ArgumentError(
+                    f"`{name}` holds token id {token}; this model has [0, "
+                    f"{self.vocab_size})."
+                )
+            ids.append(token)
+        return ids
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The tokenizer's ids, refused if the model has no such tokens."""
+        if ids and max(ids) >= self.vocab_size:
             raise ArgumentError(
-                f"`prompt` holds token id {token}; this model has [0, "
-                f"{self.vocab_size})."
+                f"The tokenizer gives token id {max(ids)}, but this model has [0, "
+                f"{self.vocab_size}): they do not belong together."
             )
-        return token
+        return ids
+
+
+def _is_sequence(value: object) -> bool:
+    """Whether a value is a sequence; arrays and tensors are none."""
+    return isinstance(value, Sequence)
+
+
+def _message(item: object) -> dict[str, str]:
+    """One message of a conversation."""
+    if not isinstance(item, Mapping):
+        raise ArgumentTypeError(
+            f"`prompt` holds {item!r}; with `chat` it is text, or messages with "
+            '"role" and "content".'
+        )
+    return dict(item)
 
 
 def _split(text: str) -> list[str]:
