@@ -22,6 +22,14 @@ from ..errors import ArgumentError, IGLensError, ModelLoadError, UnsupportedMode
 from . import embedded
 from .weights import weights_sha256
 
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -90,8 +98,9 @@ def load_model(
         _refuse_missing_weights(name, info)
         if device_map is None and quantization_config is None:
             model = model.to(device or _default_device())
-        tokenizer = _tokenizer(place, common)
-    return model, tokenizer, _source(name, place, files, config, note)
+        folder = _folder(place, config)
+        tokenizer = _tokenizer(place, folder, common)
+    return model, tokenizer, _source(name, folder, files, config, note)
 
 
 def _locate(
@@ -148,25 +157,43 @@ def _refuse_missing_weights(name: str, info: dict[str, Any]) -> None:
         )
 
 
-def _tokenizer(place: str, common: dict[str, Any]) -> PreTrainedTokenizerBase | None:
+def _tokenizer(
+    place: str, folder: Path | None, common: dict[str, Any]
+) -> PreTrainedTokenizerBase | None:
     """The tokenizer, or None where the checkpoint has none."""
     try:
         return AutoTokenizer.from_pretrained(place, **common)
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception as error:  # the same kinds whether it is missing or broken
+        if "trust_remote_code" in str(error):
+            raise
+        files = [] if folder is None else [folder / name for name in _TOKENIZER_FILES]
+        if "gguf_file" in common or any(file.exists() for file in files):
+            raise ModelLoadError(
+                f"The tokenizer of {place!r} could not be read: {_short(error)}"
+            ) from error
         return None
 
 
+def _folder(place: str, config: Any) -> Path | None:
+    """The local folder of a checkpoint, if it can be told."""
+    if Path(place).exists():
+        return Path(place)
+    from huggingface_hub import try_to_load_from_cache
+
+    revision = getattr(config, "_commit_hash", None)
+    found = try_to_load_from_cache(place, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def _source(
-    name: str, place: str, files: dict[str, str], config: Any, note: str | None
+    name: str,
+    path: Path | None,
+    files: dict[str, str],
+    config: Any,
+    note: str | None,
 ) -> Source:
     """Where the weights came from, and their hash."""
     revision = getattr(config, "_commit_hash", None)
-    path: Path | None = Path(place)
-    if not Path(place).exists():
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(place, "config.json", revision=revision)
-        path = Path(found).parent if isinstance(found, str) else None
     file = files.get("gguf_file")
     weights = path / file if path is not None and file else path
     digest = weights_sha256(weights) if weights is not None else None
@@ -198,7 +225,7 @@ def _one_sentence(name: str) -> Iterator[None]:
         yield
     except IGLensError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # readers of weights and tokenizers raise any kind
         raise ModelLoadError(_explain(name, error)) from error
 
 
@@ -216,5 +243,11 @@ def _explain(name: str, error: Exception) -> str:
             "or cached model has this name, and the hub has none, needs a login for "
             "it, or cannot be reached. `iglens models` lists what is here."
         )
-    short = text if len(text) <= 300 else text[:299] + "…"
-    return f"{name!r} could not be loaded: {type(error).__name__}: {short}"
+    return f"{name!r} could not be loaded: {_short(error)}"
+
+
+def _short(error: Exception) -> str:
+    """Kind and text of an error in one line."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 300 else text[:299] + "…"
+    return f"{type(error).__name__}: {text}"
