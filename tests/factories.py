@@ -109,7 +109,17 @@ def make_segments(layers, baseline):
 
 def make_provenance(prompt, n_layers):
     return Provenance(
-        model=ModelInfo("a/model", None, "abc", "0" * 64, "float32", n_layers, 97, "M"),
+        model=ModelInfo(
+            id="a/model",
+            path="/models/a",
+            revision="abc",
+            weights_sha256="0" * 64,
+            dtype="bfloat16",
+            n_layers=n_layers,
+            vocab_size=97,
+            architecture="AModel",
+            note="Q4_1 dequantised",
+        ),
         prompt=prompt,
         versions={"iglens": "0", "torch": "0"},
         created="2026-01-01T00:00:00+00:00",

@@ -60,6 +60,29 @@ def test_no_character_of_a_token_is_left_unprintable(text):
     assert "<script" not in source
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_from_a_model_or_a_file_are_hostile_too(text):
+    result = make_attribution(rows=1, n_layers=2)
+    model = replace(result.provenance.model, id=text)
+    segments = [replace(segment, label=text) for segment in result.segments]
+    source = html_table(
+        replace(
+            result,
+            provenance=replace(result.provenance, model=model),
+            segments=tuple(segments),
+            baseline_kind=text,
+            lens=text,
+            estimator=text,
+            flags=(Flag(0, 1, "unverified", text),),
+        )
+    )
+    page = Reader(source)
+    assert source.isprintable()
+    assert page.open == []
+    assert page.tags <= OURS
+    assert {name for name, _ in page.attributes} <= {"style", "title"}
+
+
 def test_spaces_and_line_breaks_of_a_token_can_be_seen():
     page = Reader(html_table(make_attribution(rows=1, texts=(" a\n",))))
     assert page.lines[0][1].startswith('" a\\n"')

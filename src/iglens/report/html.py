@@ -31,7 +31,7 @@ def html_table(attribution: Attribution) -> str:
     return "".join(
         [
             "<table>",
-            f"<caption>{escape(' '.join(notes))}</caption>",
+            f"<caption>{_safe(' '.join(notes))}</caption>",
             "<thead>",
             _line("layer", _heads(shown)),
             "</thead><tbody>",
@@ -39,7 +39,7 @@ def html_table(attribution: Attribution) -> str:
             *_credit_lines(shown),
             _line("final", _levels(shown, len(shown.segments))),
             "</tbody></table>",
-            *(f"<p>⚠ {escape(visible(text))}</p>" for text in attribution.warnings),
+            *(f"<p>⚠ {_safe(text)}</p>" for text in attribution.warnings),
         ]
     )
 
@@ -48,8 +48,8 @@ def _described(shown: Attribution) -> str:
     """What the numbers are, in one sentence."""
     return (
         f"Credit of each layer in {shown.unit}: model "
-        f"{visible(shown.provenance.model.id)}, {shown.baseline_kind} baseline, "
-        f"{visible(shown.lens)} lens, {shown.estimator} estimator."
+        f"{shown.provenance.model.id}, {shown.baseline_kind} baseline, "
+        f"{shown.lens} lens, {shown.estimator} estimator."
     )
 
 
@@ -61,14 +61,14 @@ def _hidden(attribution: Attribution) -> list[str]:
 
 
 def _line(head: str, cells: Iterable[str]) -> str:
-    return f"<tr><th>{escape(head)}</th>{''.join(cells)}</tr>"
+    return f"<tr><th>{_safe(head)}</th>{''.join(cells)}</tr>"
 
 
 def _heads(shown: Attribution) -> list[str]:
     """Target and position of every row."""
     pairs = zip(shown.targets, shown.positions.tolist(), strict=True)
     return [
-        f"<th><bdi>{escape(_name(target))}</bdi><br>at {position}"
+        f"<th><bdi>{_safe(_name(target))}</bdi><br>at {position}"
         f"{_mark(_reason(shown, row, None))}</th>"
         for row, (target, position) in enumerate(pairs)
     ]
@@ -76,7 +76,7 @@ def _heads(shown: Attribution) -> list[str]:
 
 def _name(target: Target) -> str:
     """The target's text in quotes, which show where spaces are."""
-    return f'"{visible(target.text)}"'
+    return f'"{target.text}"'
 
 
 def _levels(shown: Attribution, point: int) -> list[str]:
@@ -93,7 +93,7 @@ def _credit_lines(shown: Attribution) -> list[str]:
     scale = float(sizes.max(initial=0.0)) or 1.0
     return [
         _line(
-            visible(segment.label),
+            segment.label,
             (
                 _credit(value, scale, _odd(shown, row, place + 1, value))
                 for row, value in enumerate(shown.credits[:, place].tolist())
@@ -126,4 +126,9 @@ def _reason(shown: Attribution, row: int, point: int | None) -> str | None:
 
 def _mark(reason: str | None) -> str:
     """A warning sign that explains itself, or nothing."""
-    return f' <abbr title="{escape(visible(reason))}">⚠</abbr>' if reason else ""
+    return f' <abbr title="{_safe(reason)}">⚠</abbr>' if reason else ""
+
+
+def _safe(text: str) -> str:
+    """The text as it may stand between tags and in quotes."""
+    return escape(visible(text))
