@@ -1,0 +1,33 @@
+"""What every test shares: no network, one thread, one embedded model."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports Transformers
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The default model, fetched by `make test` beforehand."""
+    import iglens
+
+    return iglens.Decoder.from_pretrained("smollm2")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A tiny Llama with tokenizer and chat template, saved as a user would have it."""
+    import families
+
+    folder = tmp_path_factory.mktemp("tiny")
+    families.build("llama").save_pretrained(folder)
+    families.tokenizer(chat=True).save_pretrained(folder)
+    return folder
