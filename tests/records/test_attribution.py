@@ -129,6 +129,12 @@ def test_a_kept_odd_level_keeps_its_flag_and_gives_no_credit():
     assert [(flag.row, flag.point) for flag in coarse.flags] == [(1, 1)]
 
 
+def test_a_stepped_over_level_has_no_flag_even_before_an_odd_end():
+    result = make_attribution(n_layers=3, holes=[(0, 1, np.nan), (0, 3, np.nan)])
+    for coarse in (result.coarsen([]), result.coarsen([2]).coarsen([])):
+        assert [(flag.row, flag.point) for flag in coarse.flags] == [(0, 1)]
+
+
 def test_an_odd_gradient_credit_keeps_its_flag_when_stepped_over():
     holes = [(0, 2, np.nan)]
     result = make_attribution(holes=holes, estimator=GRADIENT)
