@@ -73,6 +73,8 @@ class Trace:
     ) -> "Trace":
         """The same trace with other states: patched, or from another library.
 
+        The mean baselines stay those of the original states.
+
         Args:
             states: In the order of `layers`, the last one before the final norm.
             logits: The logits of the run these states are from; without them nothing
@@ -86,10 +88,11 @@ class Trace:
                 f"`states` has shape {tuple(states.shape)}, this trace needs "
                 f"{tuple(self.states.shape)} (points, positions, d_model)."
             )
-        if logits is not None and logits.shape[0] != len(self.positions):
+        expected = (len(self.positions), self.readout.vocab_size)
+        if logits is not None and tuple(logits.shape) != expected:
             raise ArgumentError(
-                f"`logits` has {logits.shape[0]} rows for {len(self.positions)} "
-                "positions."
+                f"`logits` has shape {tuple(logits.shape)}, this trace needs "
+                f"{expected} (positions, vocab)."
             )
         return replace(self, states=states, logits=logits)
 

@@ -52,7 +52,8 @@ def resolve_baseline(
         layers: Layers of the path, 0 first.
 
     Raises:
-        ArgumentError: If the name is unknown or the vector has another width.
+        ArgumentError: If the name is unknown, or the vector has another width or
+            is not finite.
         ArgumentTypeError: If it is neither.
     """
     if isinstance(baseline, Tensor):
@@ -85,5 +86,7 @@ def _vector(trace: Trace, vector: Tensor) -> Float[Tensor, "rows d_model"]:
             f"`baseline` has shape {tuple(vector.shape)}; this model needs ({width},) "
             f"or ({rows}, {width})."
         )
+    if not bool(torch.isfinite(vector).all()):
+        raise ArgumentError("`baseline` holds NaN or infinity.")
     vector = vector.to(device=trace.states.device, dtype=trace.states.dtype)
     return vector.expand(rows, width)
