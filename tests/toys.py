@@ -211,16 +211,22 @@ class LargestTensor(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.bytes = 0
-        self.shape = None
+        self.made_by = None
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
-        known = {t.untyped_storage().data_ptr() for t in _tensors((args, kwargs))}
-        for made in _tensors(output):
-            storage = made.untyped_storage()
+        known = {storage.data_ptr() for storage in _storages((args, kwargs))}
+        for storage in _storages(output):
             if storage.data_ptr() not in known and storage.nbytes() > self.bytes:
-                self.bytes, self.shape = storage.nbytes(), tuple(made.shape)
+                self.bytes, self.made_by = storage.nbytes(), str(func)
         return output
+
+
+def _storages(structure):
+    """Memory behind every tensor; zeros of forward-mode derivatives have none."""
+    for tensor in _tensors(structure):
+        if not tensor._is_zerotensor():
+            yield tensor.untyped_storage()
 
 
 def _tensors(structure):

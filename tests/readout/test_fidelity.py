@@ -89,7 +89,7 @@ def test_the_check_allocates_no_tensor_larger_than_the_budget():
     with LargestTensor() as largest:
         found = check(head.readout, states, own, tokens.long(), memory_budget=budget)
     assert found.total_variation.max() < 1e-5
-    assert 0 < largest.bytes <= budget, largest.shape
+    assert 0 < largest.bytes <= budget, largest.made_by
 
 
 # --- right readings are accepted ---------------------------------------------------

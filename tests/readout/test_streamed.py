@@ -374,7 +374,7 @@ def test_reading_allocates_no_tensor_larger_than_the_budget(points, dtype, watch
             observers=observers if watched else [],
             memory_budget=budget,
         )
-    assert 0 < largest.bytes <= budget, largest.shape
+    assert 0 < largest.bytes <= budget, largest.made_by
 
 
 def test_the_largest_tensor_of_a_plain_reading_is_noticed():
