@@ -11,13 +11,16 @@ Axis legend, used by every annotation in this package:
     block       neighbouring columns of the vocabulary
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,16 @@ class AbstractReadout(ABC):
     def points_within(self, budget: int) -> int:
         """How many states may be projected at once in `budget` bytes."""
         return max(1, budget // (self.d_model * self.precision.itemsize * 4))
+
+
+_ONE_LEVEL = threading.Lock()
+
+
+@contextmanager
+def dual_level() -> Iterator[None]:
+    """Forward-mode derivatives: torch has one level for all threads together."""
+    with _ONE_LEVEL, forward_ad.dual_level():
+        yield
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

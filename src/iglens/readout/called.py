@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..errors import ArgumentError
-from .abstract import AbstractProjection, AbstractReadout, LogitBlock
+from .abstract import AbstractProjection, AbstractReadout, LogitBlock, dual_level
 
 Tail = Callable[[Tensor], Tensor]
 """Logits of some states, in the dtype the tail computes in."""
@@ -53,7 +53,7 @@ class CalledReadout(AbstractReadout):
         if directions is None:
             return CalledProjection(self.tail(states).to(self.precision), None)
         try:
-            with forward_ad.dual_level():
+            with dual_level():
                 dual = forward_ad.make_dual(states, directions.to(states.dtype))
                 logits, change = forward_ad.unpack_dual(self.tail(dual))
         except (RuntimeError, NotImplementedError) as error:

@@ -13,6 +13,7 @@ from .abstract import (
     AbstractReadout,
     LogitBlock,
     at_least_float32,
+    dual_level,
 )
 
 Norm = Callable[[Tensor, torch.dtype], Tensor]
@@ -99,7 +100,7 @@ class LinearReadout(AbstractReadout):
         if directions is None:
             normed = self.norm(states, self.precision)
             return LinearProjection(self, normed.to(self.precision), None)
-        with forward_ad.dual_level():
+        with dual_level():
             dual = forward_ad.make_dual(
                 states.to(self.precision), directions.to(self.precision)
             )
@@ -163,7 +164,7 @@ def _with_slope(
     """Post-processed logits and their derivatives."""
     if post is identity:
         return logits, slope
-    with forward_ad.dual_level():
+    with dual_level():
         value, change = forward_ad.unpack_dual(
             post(forward_ad.make_dual(logits, slope))
         )
