@@ -3,7 +3,7 @@ import itertools
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 from iglens.depths import Depths, Interval, depths
 from iglens.errors import ArgumentError
@@ -40,6 +40,7 @@ def slow_point(levels, name):
 
 @pytest.mark.parametrize("name", ["onset_mass", "onset_net", "commit"])
 @given(levels=paths)
+@settings(deadline=None)
 def test_a_depth_is_where_the_slow_definition_says(name, levels):
     assume(levels[0] != levels[-1])
     point = slow_point(levels, name)
@@ -47,6 +48,7 @@ def test_a_depth_is_where_the_slow_definition_says(name, levels):
 
 
 @given(levels=paths)
+@settings(deadline=None)
 def test_churn_and_overshoot_are_what_the_slow_definition_says(levels):
     assume(levels[0] != levels[-1])
     found = depths_of(levels)
@@ -57,6 +59,7 @@ def test_churn_and_overshoot_are_what_the_slow_definition_says(levels):
 
 
 @given(top1=st.lists(st.booleans(), min_size=2, max_size=9))
+@settings(deadline=None)
 def test_prediction_depth_is_the_start_of_the_last_unbroken_run(top1):
     found = depths_of([0.0] * len(top1), top1=top1).prediction_depth
     starts = [k for k in range(len(top1)) if all(top1[k:])]
@@ -67,6 +70,7 @@ def test_prediction_depth_is_the_start_of_the_last_unbroken_run(top1):
 
 
 @given(levels=paths)
+@settings(deadline=None)
 def test_turning_the_levels_upside_down_changes_no_depth(levels):
     assert depths_of(levels) == depths_of([-level for level in levels])
 
@@ -149,6 +153,7 @@ def test_credits_that_cancel_have_mass_but_no_churn():
     switch=st.integers(0, 9),
     kept=st.sets(st.integers(1, 8)),
 )
+@settings(deadline=None)
 def test_coarse_intervals_contain_the_fine_depth_of_monotone_levels(
     steps, switch, kept
 ):

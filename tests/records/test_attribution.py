@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from factories import BASELINES, GRADIENT, assert_same, make_attribution, recipes
-from hypothesis import given
+from hypothesis import given, settings
 from isolated import run_python
 
 from iglens.depths import Interval
@@ -24,6 +24,7 @@ finite = st.fixed_dictionaries(
 
 
 @given(recipe=finite)
+@settings(deadline=None)
 def test_baseline_and_credits_add_up_to_the_final_level(recipe):
     result = make_attribution(**recipe)
     total = result.baseline + result.credits.sum(1)
@@ -50,6 +51,7 @@ def test_opposite_infinities_give_nan_without_a_warning():
 
 
 @given(data=st.data(), recipe=recipes())
+@settings(deadline=None)
 def test_depths_are_those_of_each_row_alone(data, recipe):
     result = make_attribution(**recipe)
     row = data.draw(st.integers(0, result.n_rows - 1))
@@ -57,6 +59,7 @@ def test_depths_are_those_of_each_row_alone(data, recipe):
 
 
 @given(data=st.data(), recipe=finite)
+@settings(deadline=None)
 def test_coarsening_equals_attribution_along_the_coarse_path(data, recipe):
     result = make_attribution(**recipe)
     kept = data.draw(st.sets(st.sampled_from(result.layers)))
@@ -81,6 +84,7 @@ def test_coarsening_equals_attribution_along_the_coarse_path(data, recipe):
 
 
 @given(data=st.data(), recipe=recipes())
+@settings(deadline=None)
 def test_coarsening_in_two_steps_equals_coarsening_in_one(data, recipe):
     result = make_attribution(**recipe)
     some = data.draw(st.sets(st.sampled_from(result.layers)))
@@ -91,6 +95,7 @@ def test_coarsening_in_two_steps_equals_coarsening_in_one(data, recipe):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_keeping_every_layer_changes_nothing(recipe):
     result = make_attribution(**recipe)
     assert_same(result.coarsen(result.layers), result)
@@ -150,6 +155,7 @@ def test_a_flag_of_the_whole_row_survives_coarsening():
 
 
 @given(data=st.data(), recipe=recipes())
+@settings(deadline=None)
 def test_selecting_gives_the_rows_in_the_order_asked(data, recipe):
     result = make_attribution(**recipe)
     rows = data.draw(st.lists(st.integers(0, result.n_rows - 1), max_size=5))

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from factories import HOSTILE, make_attribution, recipes
-from hypothesis import given
+from hypothesis import given, settings
 
 from iglens.records.table import tidy_table
 
@@ -27,6 +27,7 @@ COLUMNS = {
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_columns_and_their_types_are_the_same_for_every_result(recipe):
     result = make_attribution(**recipe)
     schema = tidy_table(result).schema
@@ -35,6 +36,7 @@ def test_columns_and_their_types_are_the_same_for_every_result(recipe):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_there_is_one_line_per_row_and_segment_in_path_order(recipe):
     result = make_attribution(**recipe)
     table = tidy_table(result).to_pydict()
@@ -46,6 +48,7 @@ def test_there_is_one_line_per_row_and_segment_in_path_order(recipe):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_a_line_holds_its_own_numbers(recipe):
     result = make_attribution(**recipe)
     table = tidy_table(result).to_pydict()

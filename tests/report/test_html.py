@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from factories import HOSTILE, make_attribution, recipes
-from hypothesis import given
+from hypothesis import given, settings
 
 from iglens.records import Flag
 from iglens.report.html import SHOWN_ROWS, html_table
@@ -46,6 +46,7 @@ class Reader(HTMLParser):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_nothing_from_a_token_becomes_markup(recipe):
     page = Reader(html_table(make_attribution(**recipe)))
     assert page.open == []
@@ -89,6 +90,7 @@ def test_spaces_and_line_breaks_of_a_token_can_be_seen():
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_layers_go_down_and_tokens_across(recipe):
     result = make_attribution(**recipe)
     lines = Reader(html_table(result)).lines

@@ -5,7 +5,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 from factories import BASELINES, assert_same, make_attribution, recipes
-from hypothesis import given
+from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
 from iglens.errors import ArtifactError
@@ -76,18 +76,21 @@ def through_text(document):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_reading_back_gives_an_equal_result(recipe):
     result = make_attribution(**recipe)
     assert_same(from_json_bytes(json_bytes(result)), as_read_back(result))
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_writing_what_was_read_gives_the_same_bytes(recipe):
     written = json_bytes(make_attribution(**recipe))
     assert json_bytes(from_json_bytes(written)) == written
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_every_result_fits_the_schema(recipe):
     document = through_text(attribution_to_json(make_attribution(**recipe)))
     Draft202012Validator(SCHEMA).validate(document)
@@ -210,6 +213,7 @@ def test_a_level_that_is_not_finite_is_null_and_keeps_its_flag(value):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_every_null_has_its_cell_among_the_flags(recipe):
     result = make_attribution(**recipe)
     document = attribution_to_json(replace(result, flags=()))
@@ -226,6 +230,7 @@ def test_every_null_has_its_cell_among_the_flags(recipe):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_flags_that_are_there_are_not_written_twice(recipe):
     flags = attribution_to_json(make_attribution(**recipe))["flags"]
     assert len({(flag["row"], flag["point"]) for flag in flags}) == len(flags)

@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 from factories import assert_same, make_attribution, recipes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
@@ -29,6 +29,7 @@ def rewritten(change):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_reading_back_gives_every_bit(recipe):
     result = make_attribution(**recipe)
     found = from_safetensors_bytes(safetensors_bytes(result))
@@ -38,6 +39,7 @@ def test_reading_back_gives_every_bit(recipe):
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_writing_what_was_read_gives_the_same_bytes(recipe):
     written = safetensors_bytes(make_attribution(**recipe))
     assert safetensors_bytes(from_safetensors_bytes(written)) == written
@@ -176,12 +178,14 @@ def test_a_truncated_file_is_refused(length):
 
 
 @given(data=st.binary(max_size=200))
+@settings(deadline=None)
 def test_random_bytes_are_refused(data):
     with pytest.raises(ArtifactError):
         from_safetensors_bytes(data)
 
 
 @given(place=st.integers(0, len(WRITTEN) - 1), value=st.integers(0, 255))
+@settings(deadline=None)
 def test_a_flipped_byte_never_escapes_as_another_error(place, value):
     damaged = bytearray(WRITTEN)
     damaged[place] = value

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pyarrow.parquet as parquet
 from factories import HOSTILE, make_attribution, recipes
-from hypothesis import given
+from hypothesis import given, settings
 
 from iglens.storage.table_form import csv_bytes, parquet_bytes
 
 
 @given(recipe=recipes())
+@settings(deadline=None)
 def test_parquet_holds_the_tidy_table(recipe):
     result = make_attribution(**recipe)
     table = parquet.read_table(io.BytesIO(parquet_bytes(result)))
