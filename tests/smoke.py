@@ -48,4 +48,5 @@ def can_import(name: str) -> bool:
     return find_spec(name) is not None
 
 
-main()
+if __name__ == "__main__":
+    main()

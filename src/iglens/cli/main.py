@@ -28,11 +28,12 @@ app.command("explain")(explain_command)
 app.add_typer(models_app, name="models")
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     """Print the version and stop."""
     if wanted:
         typer.echo(f"iglens {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -120,7 +120,7 @@ def total_variation(
     ours: Float[Tensor, "points vocab"], own: Float[Tensor, "points vocab"]
 ) -> Float[Tensor, " points"]:
     """`½ Σ_v |softmax(ours)_v - softmax(own)_v|`, in float32 at least."""
-    return (_softmax(ours) - _softmax(own)).abs_().sum(-1).double() / 2
+    return _softmax(ours).sub_(_softmax(own)).abs_().sum(-1).double() / 2
 
 
 def _softmax(logits: Tensor) -> Tensor:
