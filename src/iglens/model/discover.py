@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from jaxtyping import Float
@@ -110,8 +110,8 @@ def find_streams(runner: Runner, blocks: str | None = None) -> list[Stream]:
         if isinstance(stream, str):
             tried[container] = stream
         else:
-            links = len(calls) > 1
-            found.append((links, first.index(calls[-1]), stream))
+            linked = _linked_ends(calls) is not None
+            found.append((linked, first.index(calls[-1]), stream))
     if not found:
         raise UnsupportedModelError(
             f"No stack of layers found in {runner.name}: no group of numbered modules "
@@ -157,11 +157,14 @@ def _groups(model: nn.Module, calls: Sequence[Call]) -> dict[str, list[Call]]:
 
 def _stream(container: str, calls: list[Call], second: list[Call]) -> Stream | str:
     """The stream through one stack of blocks, or why there is none."""
-    ends = _ends(calls)
+    ends = _linked_ends(calls) or _ends_by_shape(calls[-1])
     if ends is None:
-        return "its members do not hand a tensor on to each other"
+        return "its members do not give a tensor as large as they take"
     enter, leave = ends
     calls = _without_ends(calls, enter, leave)
+    places = [(_shape(call.args, enter), _shape(call.output, leave)) for call in calls]
+    if None in chain.from_iterable(places):
+        return "its members do not take and give tensors alike"
     names = tuple(call.name for call in calls)
     again = [call for call in second if call.name in set(names)]
     if len(again) != len(calls):
@@ -185,10 +188,8 @@ def _stream(container: str, calls: list[Call], second: list[Call]) -> Stream | s
     )
 
 
-def _ends(calls: list[Call]) -> tuple[Place, Place] | None:
+def _linked_ends(calls: list[Call]) -> tuple[Place, Place] | None:
     """Where the stream enters and leaves: what one call gives and the next takes."""
-    if len(calls) == 1:
-        return _ends_by_shape(calls[0])
     for call, following in pairwise(calls):
         given = {id(tensor) for tensor in call.input_tensors()}
         taken = {id(tensor): place for place, tensor in tensors(following.args)}
@@ -218,7 +219,7 @@ def _shape(structure: object, place: Place) -> tuple[Sequence[int], torch.dtype]
 
 
 def _ends_by_shape(call: Call) -> tuple[Place, Place] | None:
-    """The same for a single block: an output of the shape and dtype of an input."""
+    """The same where nothing is handed on: an output of the shape of an input."""
     for leave, output in tensors(call.output):
         for enter, tensor in tensors(call.args):
             if output.is_floating_point() and output.shape == tensor.shape:
