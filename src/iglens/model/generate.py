@@ -50,23 +50,11 @@ def continuation(
     Raises:
         UnsupportedModelError: If the model has no `generate` of Transformers.
     """
-    own = getattr(model, "generation_config", None)
-    if own is None:
+    if getattr(model, "generation_config", None) is None:
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot generate. Pass an `answer` or a `target`, "
             'or explain the text itself with `positions="all", max_new_tokens=0`.'
         )
-    stop = getattr(own, "eos_token_id", None)
-    pad = getattr(own, "pad_token_id", None)
-    if pad is None:
-        pad = stop[0] if isinstance(stop, list) else stop
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=sampling is not None,
-        eos_token_id=stop,
-        pad_token_id=pad,
-        **_sampling_options(sampling),
-    )
     device = model.get_input_embeddings().weight.device
     if device.type == "meta":
         device = torch.device("cpu")
@@ -74,7 +62,7 @@ def continuation(
     with (
         model_lock(model),
         evaluating(model),
-        _without_own_settings(model),
+        _without_own_settings(model) as own,
         torch.random.fork_rng(enabled=sampling is not None),
     ):
         if sampling is not None:
@@ -82,14 +70,31 @@ def continuation(
         text = model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
-            generation_config=config,
+            generation_config=_settings(own, max_new_tokens, sampling),
         )
     return [int(token) for token in text[0, len(ids) :]]
 
 
+def _settings(
+    own: GenerationConfig, max_new_tokens: int, sampling: Sampling | None
+) -> GenerationConfig:
+    """Our settings: of the checkpoint's own only where a text ends."""
+    stop, pad = own.eos_token_id, own.pad_token_id
+    if pad is None:
+        pad = stop[0] if isinstance(stop, list) else stop
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=sampling is not None,
+        eos_token_id=stop,
+        pad_token_id=pad,
+        **_sampling_options(sampling),
+    )
+
+
 @contextmanager
-def _without_own_settings(model: Any) -> Iterator[None]:
+def _without_own_settings(model: Any) -> Iterator[GenerationConfig]:
     """Hide the checkpoint's settings: `generate` fills every gap in ours from them."""
+    own = model.generation_config
     saved = [
         (module, module.__dict__["generation_config"])
         for module in model.modules()
@@ -98,7 +103,7 @@ def _without_own_settings(model: Any) -> Iterator[None]:
     try:
         for module, _ in saved:
             module.generation_config = GenerationConfig()
-        yield
+        yield own
     finally:
         for module, config in saved:
             module.generation_config = config
