@@ -28,16 +28,7 @@ release = version = _PROJECT["version"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
-PENDING = (
-    # Pages of modules that are still being written: take a line out once its module
-    # imports. The list of pages in api/index.md picks them up by itself.
-    "api/attribution.md",
-    "api/explain.md",
-    "api/model.md",
-    "api/readout.md",
-    "api/storage.md",
-)
-exclude_patterns = ["_build", *PENDING]
+exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ..attribution.estimator import Rule
     from ..model.generate import Sampling
+    from ..records import Unit
 
 _TEXT, _READING, _OUTPUT = "What is explained", "How it is read", "What comes out"
 
@@ -218,11 +220,11 @@ def explain_command(
             answer=answer,
             positions=positions,
             layers=layers,
-            unit=unit,  # type: ignore[arg-type]  # checked where it is used
+            unit=_unit(unit),
             baseline=start,
             estimator=estimator,
             n_steps=n_steps,
-            rule=rule,  # type: ignore[arg-type]
+            rule=_rule(rule),
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             chat=chat,
@@ -293,3 +295,23 @@ def _baseline(text: str) -> "str | np.ndarray":
     if not isinstance(vector, np.ndarray) or vector.dtype.kind != "f":
         raise ArgumentError(f"`--baseline` {text!r} holds no array of real numbers.")
     return vector
+
+
+def _unit(name: str) -> "Unit":
+    """A unit by its name."""
+    from ..records import UNITS
+
+    for unit in UNITS:
+        if unit == name:
+            return unit
+    raise ArgumentError(f"`--unit` is {name!r}; known are {', '.join(UNITS)}.")
+
+
+def _rule(name: str) -> "Rule":
+    """A rule of the gradient estimator by its name."""
+    from ..attribution.estimator import RULES
+
+    for rule in RULES:
+        if rule == name:
+            return rule
+    raise ArgumentError(f"`--rule` is {name!r}; known are {', '.join(RULES)}.")

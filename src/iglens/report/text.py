@@ -37,8 +37,9 @@ def heading(attribution: Attribution) -> str:
         _UNIT_WORDS[attribution.unit],
         f"{attribution.baseline_kind} baseline",
         f"{visible(attribution.lens)} lens",
-        f"{attribution.estimator} estimator",
     ]
+    if attribution.estimator != "observed":
+        pieces.append(attribution.estimator)
     return " · ".join(pieces)
 
 
@@ -53,16 +54,15 @@ def sentence(attribution: Attribution, row: int) -> str:
         return f"{level}; the levels are not finite, so no layer can be named."
     if depths.churn is None or depths.commit is None:
         return f"{level}; the layers change it by no more than rounding."
+    if depths.churn > CHURN_TOLD:
+        return (
+            f"{level}; it comes and goes (churn {depths.churn:.1f}); half of it stays "
+            f"from {_step(depths.commit)} on."
+        )
     rises = final >= base
     credits = attribution.credits[row]
     best = int((credits if rises else -credits).argmax())
     where = between(attribution.segments[best])
-    if depths.churn > CHURN_TOLD:
-        return (
-            f"{level}; credits reverse on the way (churn {depths.churn:.1f}): half of "
-            f"its change is there for good from {_step(depths.commit)} on, the largest "
-            f"step ({format_credit(credits[best], unit)}) came {where}."
-        )
     verb = "became readable" if rises else "was lost again"
     amount = format_level(abs(credits[best]), unit)
     if unit != "probability":
@@ -88,16 +88,16 @@ def verification(attribution: Attribution) -> str:
     sums = abs(attribution.completeness).max(initial=0.0)
     gap = attribution.precision_gap.max(initial=0.0)
     if np.isnan(worst):
-        checked = "Not verified against the model's own output"
+        checked = "Not verified against the model's own output."
     else:
         word = "Verified" if worst <= readout.tolerance else "NOT the model's own"
         checked = (
-            f"{word}: total variation from the model's own distribution "
-            f"{worst:.1g} (tolerance {readout.tolerance:.1g})"
+            f"{word}: total variation from its own distribution {worst:.1g} "
+            f"(tolerance {readout.tolerance:.1g})."
         )
     return (
-        f"{checked}; {readout.kind} readout in {readout.dtype}; credits add up to "
-        f"{sums:.1g}; gap to the model's own value {gap:.1g}."
+        f"{checked}\nCredits sum to the change within {sums:.1g}; {readout.kind} "
+        f"{readout.dtype} readout; precision gap {gap:.1g}."
     )
 
 

@@ -18,7 +18,7 @@ def marked(text: str, width: int) -> str:
 
     Example:
         >>> marked(" Paris", 9), marked(" extraordinary", 9)
-        ('␠Paris', '␠extraor…')
+        ('␣Paris', '␣extraor…')
     """
-    shown = visible(text.replace(" ", "␠").replace("\n", "↵").replace("\t", "⇥"))
+    shown = visible(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥"))
     return shown if len(shown) <= width else shown[: width - 1] + "…"

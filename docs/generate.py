@@ -1,0 +1,162 @@
+"""Everything in the documentation that a program prints, put in its place.
+
+    python docs/generate.py          write
+    python docs/generate.py --check  exit 1 if anything is stale (the tests do this)
+
+Blocks stand between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
+"""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+
+os.environ["TERMINAL_WIDTH"] = os.environ["COLUMNS"] = "80"
+os.environ["NO_COLOR"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+import iglens
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPT = "The capital of France is"
+CHAT = "What is the capital of Vietnam?"
+
+
+def help_pages() -> str:
+    """The help of every command."""
+    from iglens.cli.main import run
+
+    pages = []
+    for words in ([], ["explain"], ["models"], ["models", "fetch"]):
+        out = io.StringIO()
+        with redirect_stdout(out):
+            run([*words, "--help"])
+        title = " ".join(["iglens", *words])
+        lines = [line.rstrip() for line in out.getvalue().strip("\n").splitlines()]
+        pages.append(f"## {title}\n\n```text\n" + "\n".join(lines) + "\n```")
+    return "\n\n".join(pages)
+
+
+def first_output() -> str:
+    """What the first command prints, with the map left to the picture."""
+    from iglens.cli.output import show
+
+    out = io.StringIO()
+    with redirect_stdout(out):
+        show(_paris(), quiet=True)
+    before, _, after = out.getvalue().strip("\n").partition("    layers")
+    _, _, checks = after.partition("\n\n")
+    text = f"{before}[the map in the picture]\n\n{checks}"
+    lines = [line.rstrip() for line in text.splitlines()]
+    return f'```text\n$ iglens explain "{PROMPT}"\n' + "\n".join(lines) + "\n```"
+
+
+def picture() -> str:
+    """The same map as a picture, without anything loaded from elsewhere."""
+    from rich.console import Console
+
+    from iglens.report.terminal import render
+
+    console = Console(
+        record=True, width=76, file=io.StringIO(), force_terminal=True, no_color=False
+    )
+    console.print(render(_paris(), 76))
+    svg = console.export_svg(title=f'iglens explain "{PROMPT}"', unique_id="iglens")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S)
+    return svg.replace("Fira Code", "DejaVu Sans Mono")
+
+
+def double_norm() -> str:
+    """What the final norm does to a state that already carries it."""
+    import torch
+
+    decoder = _decoder()
+    ids = decoder.encode(CHAT, chat=True)
+    n_prompt = len(ids)
+    ids += decoder.generate(ids, 8)
+    trace = decoder.trace(ids, range(1, len(ids)))
+    assert trace.logits is not None
+    model, tail = decoder.model, decoder.readout
+    with torch.no_grad():
+        own = trace.logits.softmax(-1)
+        once = tail.logits(trace.states[-1]).softmax(-1)
+        twice = tail.logits(model.model.norm(trace.states[-1])).softmax(-1)
+    targets = torch.tensor(ids[1:])
+    at = {int(p): row for row, p in enumerate(trace.positions)}
+    lines = [
+        "| token | model | norm once | norm twice | total variation, norm twice |",
+        "|---|---|---|---|---|",
+    ]
+    for position in range(n_prompt, len(ids)):
+        row = at[position]
+        values = [float(d[row, targets[row]]) for d in (own, once, twice)]
+        apart = float((twice[row] - own[row]).abs().sum() / 2)
+        text = decoder.token_text(ids[position]).replace("\n", "↵").strip()
+        cells = [f"`{text}`", *(f"{v:.4f}" for v in values), f"{apart:.3f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    gaps = (own - twice).gather(1, targets[:, None]).abs()
+    same = ((own - twice).abs() < 5e-5).float().mean()
+    lines += [
+        "",
+        f"Over all {len(gaps)} positions of this chat the target's probability is "
+        f"wrong by {float(gaps.mean()):.3f} on average and by {float(gaps.max()):.3f} "
+        f"at most, although {float(same):.0%} of all probabilities agree within 5e-5.",
+    ]
+    return "\n".join(lines)
+
+
+BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
+    ("docs/cli.md", "help"): help_pages,
+    ("README.md", "output"): first_output,
+    ("docs/method.md", "double-norm"): double_norm,
+}
+PICTURES: dict[str, Callable[[], str]] = {"docs/images/paris.svg": picture}
+
+
+@cache
+def _decoder() -> "iglens.Decoder":
+    """The embedded model."""
+    return iglens.Decoder.from_pretrained("smollm2")
+
+
+@cache
+def _paris() -> "iglens.Attribution":
+    """The result of the first command."""
+    return iglens.explain(_decoder(), PROMPT)
+
+
+def filled(path: str, name: str, content: str) -> str:
+    """The file's text with a block replaced."""
+    text = (ROOT / path).read_text()
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{content}\n{end}{after}"
+
+
+def stale(names: list[str] | None = None) -> list[str]:
+    """Files whose generated parts are not what would be generated now."""
+    return [
+        path
+        for (path, name), make in BLOCKS.items()
+        if (names is None or name in names)
+        and filled(path, name, make()) != (ROOT / path).read_text()
+    ]
+
+
+def main() -> None:
+    """Write everything, or check it."""
+    if "--check" in sys.argv:
+        sys.exit(f"stale: {', '.join(found)}" if (found := stale()) else 0)
+    for (path, name), make in BLOCKS.items():
+        (ROOT / path).write_text(filled(path, name, make()))
+    for path, make in PICTURES.items():
+        (ROOT / path).write_text(make())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What the documentation shows is what the program does."""
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from iglens.cli.main import run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def block(path, name):
+    text = (ROOT / path).read_text()
+    return text.split(f"<!-- {name}:begin -->\n")[1].split(f"\n<!-- {name}:end -->")[0]
+
+
+def without_rounding(text):
+    """Sizes of rounding errors differ from machine to machine."""
+    return re.sub(r"\b(\de-\d\d|0)(?=[\s.;)])", "~", " ".join(text.split()))
+
+
+def in_fresh_interpreter(name):
+    """What a block would be now, made without this test run's settings."""
+    import subprocess
+
+    code = f"import generate; print(generate.{name}())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "docs",
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    return done.stdout.rstrip("\n")
+
+
+def test_the_help_in_the_docs_is_the_help():
+    assert block("docs/cli.md", "help") == in_fresh_interpreter("help_pages")
+
+
+@pytest.mark.embedded
+def test_the_output_in_the_readme_is_the_output():
+    shown, now = block("README.md", "output"), in_fresh_interpreter("first_output")
+    assert without_rounding(shown) == without_rounding(now)
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_double_norm_figures_are_what_the_script_prints():
+    assert block("docs/method.md", "double-norm") == in_fresh_interpreter("double_norm")
+
+
+def test_the_figures_in_the_readme_are_those_of_the_script():
+    table = block("docs/method.md", "double-norm")
+    readme = (ROOT / "README.md").read_text()
+    once, twice = re.search(r"\| `of` \| (\S+) \| \S+ \| (\S+) \|", table).groups()
+    worst = re.search(r"by (0\.\d+) at most", " ".join(table.split()))[1]
+    assert f"{float(once):.3f}" in readme
+    assert twice in readme
+    assert worst in readme
+
+
+@pytest.mark.embedded
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    assert len(code.strip().splitlines()) <= 9
+    exec(code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2"), {})
+    assert (tmp_path / "paris.safetensors").exists()
+    assert "0.70" in capsys.readouterr().out
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    commands = set(re.findall(r"^iglens (explain .*)$", text, re.M))
+    assert len(commands) >= 3
+    for command in commands:
+        assert run(shlex.split(command)) == 0, capsys.readouterr().err
+
+
+def test_every_link_between_pages_leads_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        if "_build" in page.parts:
+            continue
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_make_target_is_explained():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    pages = (ROOT / "CONTRIBUTING.md").read_text() + (ROOT / "README.md").read_text()
+    assert {t for t in targets if f"make {t}" not in pages} <= {"help", "clean"}
