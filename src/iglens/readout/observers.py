@@ -88,10 +88,11 @@ class Divergence:
         largest = final.amax(1)
         if self._max is not None:
             largest = torch.maximum(largest, self._max)
-        weight = (final - largest[:, None]).clamp_(min=-80).exp_()
         impossible = final == -torch.inf
+        shift = largest.masked_fill(largest == -torch.inf, 0.0)
+        weight = (final - shift[:, None]).clamp_(min=-80).exp_()
         gap = (final - logits).masked_fill(impossible, 0.0) * weight
-        scale = 0.0 if self._max is None else (self._max - largest).double().exp()
+        scale = 0.0 if self._max is None else (self._max - shift).double().exp()
         self._gap = self._gap * scale + gap.sum(2).double()
         self._weight = self._weight * scale + weight.sum(1).double()
         self._max = largest
