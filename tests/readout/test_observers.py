@@ -104,6 +104,18 @@ def test_excluded_tokens_count_as_the_definition_says(excludes):
     assert (found == INF) == (excludes == "earlier")
 
 
+@pytest.mark.parametrize("excludes", ["final", "both"])
+def test_blocks_without_any_possible_token_do_not_spoil_divergences(excludes):
+    z = normal(2, 200)
+    z[1, :130] = -INF  # two whole blocks of 64
+    if excludes == "both":
+        z[0, :130] = -INF
+    (divergence,) = watched(z, no_tokens(2), Divergence(1))
+    normaliser = z.logsumexp(1)
+    found = divergence.mean_gap - (normaliser[1] - normaliser)
+    torch.testing.assert_close(found, oracle.divergence(z[1], z))
+
+
 @pytest.mark.parametrize("post", POSTS)
 @pytest.mark.parametrize("budget", [0, MEMORY_BUDGET])
 def test_slopes_are_those_of_reverse_mode_autograd(post, budget):

@@ -10,7 +10,7 @@ from toys import DTYPES, NORMS, POSTS, Head, LargestTensor, generator, make_head
 from iglens.errors import ArgumentError
 from iglens.readout import MEMORY_BUDGET, TokenLogits, read
 from iglens.readout.observers import Divergence, Rank, Top
-from iglens.readout.streamed import block_width, summarise
+from iglens.readout.streamed import Normaliser, block_width, summarise
 from iglens.readout.target import level, margin
 from iglens.records import UNITS
 
@@ -156,6 +156,17 @@ def test_exponentials_that_would_be_denormal_are_read_right(dtype):
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_exponential_is_denormal(dtype):
+    """They are slow: `exp` takes ten times as long where they come up."""
+    z = torch.tensor([[0.0, -60.0, -90.0, -103.0, -1e4, -720.0, -740.0, -INF]])
+    z = z.to(dtype)
+    normaliser = Normaliser(torch.tensor([[-1]]))
+    normaliser.consume(z, 0)  # leaves the exponentials behind
+    assert (z >= torch.finfo(dtype).tiny).all()
+    assert float(normaliser.rest) == pytest.approx(0.0, abs=1e-20)
+
+
 @settings(deadline=None, max_examples=60)
 @given(gap=st.floats(-1e4, 1e4), vocab=st.sampled_from([2, 3, 97, 1009]))
 def test_log_odds_are_finite_and_no_level_loses_its_digits(gap, vocab):
@@ -264,6 +275,14 @@ def test_the_only_possible_token_has_probability_one(budget):
     assert float(found.rest) == -INF
     assert float(level_of(found, 0, "probability")) == 1.0
     assert float(level_of(found, 0, "log_probability")) == 0.0
+
+
+def test_a_block_without_any_possible_token_spoils_no_other_block():
+    z = normal(200)
+    z[:130] = -INF  # two whole blocks of 64
+    tokens = torch.tensor([[190, 3]])
+    found = read(head_of_logits(z).readout, ONE, tokens, memory_budget=0)
+    assert_close(found, slow_read(head_of_logits(z), ONE, tokens), 1e-13)
 
 
 @pytest.mark.parametrize("value", [torch.nan, INF])

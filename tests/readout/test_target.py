@@ -1,3 +1,5 @@
+import math
+
 import hypothesis.strategies as st
 import oracle
 import pytest
@@ -10,6 +12,7 @@ from iglens.readout.target import leads, level, level_slope, margin
 from iglens.records import UNITS
 
 INF = torch.inf
+ONE = torch.ones(1, dtype=torch.float64)
 
 
 @st.composite
@@ -57,6 +60,15 @@ def test_the_slope_of_a_level_is_its_derivative(unit):
     (expected,) = torch.autograd.grad(level(at, unit).sum(), at)
     found = level_slope(at.detach(), torch.full_like(at, 3.0), unit)
     torch.testing.assert_close(found, 3 * expected)
+
+
+@pytest.mark.parametrize("at", [-60.0, 60.0])
+def test_slopes_far_from_even_odds_keep_their_digits(at):
+    """`p (1 - p)` is about exp(-60) at both ends, though 1 - p is 0 at one."""
+    slope = level_slope(torch.tensor([at]).double(), ONE, "probability")
+    assert float(slope) == pytest.approx(math.exp(-60), rel=1e-12)
+    log = level_slope(torch.tensor([60.0]).double(), ONE, "log_probability")
+    assert float(log) == pytest.approx(math.exp(-60), rel=1e-12)
 
 
 @settings(deadline=None, max_examples=150)
