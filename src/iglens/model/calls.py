@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .structure import tensors
+from .structure import put, tensors
 
 
 @dataclass(eq=False)
@@ -39,9 +39,13 @@ class Call:
 
 @contextmanager
 def recorded_calls(
-    named_modules: Iterable[tuple[str, nn.Module]],
+    named_modules: Iterable[tuple[str, nn.Module]], *, copies: bool = False
 ) -> Iterator[list[Call]]:
-    """Record this thread's calls of some modules, in the order in which they begin."""
+    """Record this thread's calls of some modules, in the order in which they begin.
+
+    With `copies`, tensors are kept as they were at the call: models work in place.
+    """
+    keep = _copied if copies else _itself
     calls: list[Call] = []
     running: list[Call] = []
     handles = []
@@ -51,9 +55,8 @@ def recorded_calls(
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             if threading.get_ident() != thread:
                 return
-            call = Call(
-                name, module, (args, kwargs), len(running), None, tuple(running)
-            )
+            given = keep((args, kwargs))
+            call = Call(name, module, given, len(running), None, tuple(running))
             calls.append(call)
             running.append(call)
 
@@ -61,7 +64,7 @@ def recorded_calls(
 
     def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if threading.get_ident() == thread:
-            running.pop().output = output
+            running.pop().output = keep(output)
 
     try:
         for name, module in named_modules:
@@ -73,6 +76,18 @@ def recorded_calls(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _itself(structure: Any) -> Any:
+    """The structure, with the very tensors that the model uses."""
+    return structure
+
+
+def _copied(structure: Any) -> Any:
+    """The structure with copies of its tensors."""
+    for place, tensor in tensors(structure):
+        structure = put(structure, place, tensor.clone())
+    return structure
 
 
 @contextmanager

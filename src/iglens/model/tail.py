@@ -107,7 +107,7 @@ def trace_tail(runner: Runner, stream: Stream) -> Tail | None:
     log = _OperationLog()
     with (
         short_circuited(runner.model, stream, vectors),
-        recorded_calls(outside) as calls,
+        recorded_calls(outside, copies=True) as calls,
         log,
     ):
         logits = runner(torch.zeros(VECTORS, 1, dtype=torch.int64))
