@@ -5,6 +5,7 @@ named by hand, so that what discovery finds can be wrong.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -308,7 +309,8 @@ def fingerprint(model):
     found = {}
     for name, tensor in model.state_dict().items():
         found["state", name] = (id(tensor.untyped_storage()), tensor.dtype)
-        found["bits", name] = tensor.contiguous().flatten().view(torch.uint8).tolist()
+        bits = tensor.contiguous().flatten().view(torch.uint8).numpy()
+        found["bits", name] = hashlib.sha256(bits).hexdigest()
     for name, module in model.named_modules():
         found["class", name] = type(module)
         found["training", name] = module.training
