@@ -1,5 +1,7 @@
 """A result in plain sentences: what a person wants to know first."""
 
+from pathlib import PurePath
+
 import numpy as np
 
 from ..depths import Interval
@@ -32,7 +34,7 @@ def heading(attribution: Attribution) -> str:
     if len(set(attribution.layers) - {0}) < model.n_layers:
         path += f" in {len(set(attribution.layers) - {0})} steps"
     pieces = [
-        visible(model.id),
+        visible(_short(model.id)),
         path,
         _UNIT_WORDS[attribution.unit],
         f"{attribution.baseline_kind} baseline",
@@ -41,6 +43,11 @@ def heading(attribution: Attribution) -> str:
     if attribution.estimator != "observed":
         pieces.append(attribution.estimator)
     return " · ".join(pieces)
+
+
+def _short(name: str) -> str:
+    """A model's name; of a path on this disk, its last part."""
+    return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
 def sentence(attribution: Attribution, row: int) -> str:
