@@ -97,12 +97,8 @@ class TextCodec:
             raise ArgumentError("`answer` is empty: there is nothing to explain.")
         if not isinstance(answer, str):
             return self.checked("answer", answer)
-        tokenizer = self._needed("an answer given as text")
-        prompt = list(prompt_ids)
-        joined = self._ids(tokenizer.decode(prompt) + answer, special_tokens=False)
-        if len(joined) > len(prompt) and joined[: len(prompt)] == prompt:
-            return joined[len(prompt) :]
-        return self._ids(answer, special_tokens=False)
+        self._needed("an answer given as text")
+        return self._known(self._continuation(prompt_ids, answer))
 
     def target(self, named: str | int, prompt_ids: Sequence[int] = ()) -> Target:
         """The token that an id is, or the token or set split at `|` that a text names.
@@ -137,6 +133,15 @@ class TextCodec:
         bos = getattr(self.tokenizer, "bos_token_id", None)
         return len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos
 
+    def _continuation(self, prompt_ids: Sequence[int], text: str) -> list[int]:
+        """Token ids of a text that goes on from a prompt."""
+        prompt = list(prompt_ids)
+        before = self._needed("text").decode(prompt)
+        joined = self._ids(before + text, special_tokens=False)
+        if len(joined) > len(prompt) and joined[: len(prompt)] == prompt:
+            return joined[len(prompt) :]
+        return self._ids(text, special_tokens=False)
+
     def _one_token(self, text: str, prompt_ids: Sequence[int]) -> int | None:
         """The one token a text is: by itself, by name, or after the prompt."""
         tokenizer = self._needed("a target given as text")
@@ -147,7 +152,7 @@ class TextCodec:
         if isinstance(named, int) and named != tokenizer.unk_token_id:
             candidates.append([named])
         if prompt_ids:
-            candidates.append(self.encode_answer(prompt_ids, text))
+            candidates.append(self._continuation(prompt_ids, text))
         for ids in candidates:
             unknown = ids == [tokenizer.unk_token_id] and text != tokenizer.unk_token
             if len(ids) == 1 and 0 <= ids[0] < self.vocab_size and not unknown:
