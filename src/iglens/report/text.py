@@ -61,12 +61,13 @@ def sentence(attribution: Attribution, row: int) -> str:
         return f"{level}; the levels are not finite, so no layer can be named."
     if depths.churn is None or depths.commit is None:
         return f"{level}; the layers change it by no more than rounding."
-    if depths.churn > CHURN_TOLD:
-        return (
-            f"{level}; it comes and goes (churn {depths.churn:.1f}); half of it stays "
-            f"from {_step(depths.commit)} on."
-        )
     rises = final >= base
+    if depths.churn > CHURN_TOLD:
+        fall = f"half of its fall from {format_level(base, unit)}"
+        return (
+            f"{level}; it comes and goes (churn {depths.churn:.1f}); "
+            f"{'half of it' if rises else fall} stays from {_step(depths.commit)} on."
+        )
     credits = attribution.credits[row]
     best = int((credits if rises else -credits).argmax())
     where = between(attribution.segments[best])
@@ -103,8 +104,8 @@ def verification(attribution: Attribution) -> str:
             f"(tolerance {readout.tolerance:.1g})."
         )
     return (
-        f"{checked}\nCredits sum to the change within {sums:.1g}; {readout.kind} "
-        f"{readout.dtype} readout; precision gap {gap:.1g}."
+        f"{checked}\nCredits add up within {sums:.1g}; precision gap {gap:.1g}; "
+        f"{readout.kind} readout in {readout.dtype}."
     )
 
 
