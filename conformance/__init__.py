@@ -1,0 +1,1 @@
+"""Is every decoder of the installed Transformers read exactly, or refused?"""

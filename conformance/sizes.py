@@ -1,0 +1,99 @@
+"""What makes a model tiny, as data: sizes and knobs by the names configurations use.
+
+Nothing here is known to the package: it finds streams and tails by itself. These are
+only the values with which the conformance run builds its test models.
+"""
+
+from typing import Any
+
+VOCAB = 96
+
+SIZES: tuple[tuple[str, int], ...] = (
+    (r".*vocab_size(?!_per).*|n_tokens|audio_vocab_size|codebook_size", VOCAB),
+    (r"max_(source_|target_)?position.*|n_positions|n_ctx|max_seq_len.*", 64),
+    (r"context_length|model_max_length|original_max_position_embeddings", 64),
+    (r"(encoder|decoder|.*hidden|num)_layers|n_layers?|num_(en|de)coder_layers", 3),
+    (r"num_hidden_layers|depth|num_blocks|num_global_layers", 3),
+    (r"(num_)?key_value_heads|num_kv_heads|kv_n_heads|num_query_groups", 2),
+    (r".*num_key_value_heads|n_head_kv", 2),
+    (r".*attention_heads|n_heads?|num_heads|encoder_attention_heads", 4),
+    (r"hidden_size|d_model|n_embd|dim_model|emb_dim|embed_dim|embedding_dim", 64),
+    (r"(word_embed_proj|output|.*_proj|vision_output|projector_.*)_?dim", 64),
+    (r".*embedding_size|.*hidden_size|.*_hidden_dim|lru_width|out_hidden_size", 64),
+    (r".*intermediate_size|.*ffn_dim|d_ff|dim_ff|dff|d_inner|n_inner|mlp_dim", 96),
+    (r"ffn_hidden_size|feed_forward_size|.*intermediate_size_mlp|block_ffn_dim", 96),
+    (r"(v_|qk_nope_|linear_(key|value)_|index_|.*_)?head_dim|d_kv|d_head", 16),
+    (r"dim_head|kv_channels|attention_head_(dim|size)|linear_head_dim", 16),
+    (r"qk_rope_head_dim|rotary_dim", 8),
+    (r"qk_head_dim", 24),
+    (r".*lora_rank|.*_rank|hc_lowrank|d_rel|rel_extent", 16),
+    (r"num_experts|num_local_experts|n_routed_experts|moe_num_experts", 4),
+    (r"num_experts_per_tok(en)?|moe_top_?k|moe_k", 2),
+    (r"n_group|topk_group|num_expert_group|n_groups?|mamba_n_?groups", 1),
+    (r"first_k_dense_replace|moe_layer_start_index", 1),
+    (r"linear_num_(key|value)_heads|index_n_heads|linear_num_heads", 4),
+    (r"sliding_window(_size)?|attention_window_size|window_size", 4),
+    (r".*state_size|mamba_d_state|mamba_d_conv|conv_kernel", 4),
+    (r".*chunk_size|block_size|attention_chunk_size|mamba_chunk_size", 8),
+    (r"image_size|crop_size", 32),
+    (r"patch_size", 8),
+)
+"""Integer fields (by regular expression) and what they become; the first match."""
+
+KNOBS: tuple[tuple[str, float], ...] = (
+    (r"final_logit_softcapping|logits_soft_cap|output_logit_soft_cap", 5.0),
+    (r"logit_scale", 0.3),
+    (r"logits_scaling", 3.0),
+    (r"logits_mup_width_multiplier", 3.0),
+    (r"residual_multiplier", 0.6),
+    (r"embedding_multiplier", 2.0),
+    (r"lm_head_multiplier", 0.5),
+)
+"""Numbers after or before the head that are often neutral; set so that they act."""
+
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_MAMBA = ["mamba", "hybrid", "mamba", "hybrid"]
+
+OVERRIDES: dict[str, dict[str, Any]] = {
+    "blt": {
+        "hidden_size_global": 64,
+        "global_config.hidden_size": 128,
+        "encoder_hash_byte_group_vocab": 64,
+        "encoder_hash_byte_group_size": [3, 4],
+    },
+    "cohere_compass_text": {"layer_types": ["full_attention"] * 3},
+    "dbrx": {"attn_config.rope_theta": 10000.0},
+    "dots1": {"num_local_experts": 4, "moe_intermediate_size": 32},
+    "dots3_note": {"num_key_value_heads": 4},
+    "dots3_note_text": {"num_key_value_heads": 4},
+    "gemma3n_text": {"num_hidden_layers": 6, "num_kv_shared_layers": 0},
+    "gemma4_assistant": {
+        "text_config.hidden_size_per_layer_input": 0,
+        "text_config.vocab_size_per_layer_input": 0,
+        "text_config.num_kv_shared_layers": 3,
+        "text_config.layer_types": ["full_attention"] * 3,
+    },
+    "gemma4_unified_assistant": {
+        "text_config.num_kv_shared_layers": 3,
+        "text_config.layer_types": ["full_attention"] * 3,
+    },
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4},
+    "hunyuan_v1_dense": {"rope_parameters": _ROPE},
+    "hunyuan_v1_moe": {"rope_parameters": _ROPE},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
+    "longcat_flash": {"head_dim": 8},
+    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "ministral": {"rope_parameters": _ROPE},
+    "moshi": {"codebook_size": 64},
+    "nemotron": {"num_key_value_heads": 2},
+    "reformer": {
+        "is_decoder": True,
+        "axial_pos_shape": [4, 8],
+        "axial_pos_embds_dim": [32, 32],
+        "attn_layers": ["local", "lsh", "local"],
+    },
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {"layers_block_type": _MAMBA, "num_hidden_layers": 4},
+    "zamba2": {"layers_block_type": _MAMBA, "num_hidden_layers": 4},
+}
+"""Values that one model type needs, by model type; dots lead into sub-configurations."""

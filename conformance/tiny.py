@@ -1,0 +1,103 @@
+"""Tiny random models of every class, built from their configuration classes."""
+
+import re
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers.models.auto import modeling_auto
+
+from .sizes import KNOBS, OVERRIDES, SIZES, VOCAB
+
+CAUSAL, IMAGE_TEXT = "causal", "image-text"
+
+_NAMES = {
+    CAUSAL: modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    IMAGE_TEXT: modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+}
+
+
+def model_types(kind: str) -> dict[str, str]:
+    """Model types of a mapping, and the class of each; the first type of a class."""
+    found: dict[str, str] = {}
+    for model_type, name in _NAMES[kind].items():
+        if name not in found.values():
+            found[model_type] = name
+    return found
+
+
+def build(kind: str, model_type: str, dtype: torch.dtype, seed: int = 0) -> nn.Module:
+    """The tiny model of a type, in evaluation mode, with random weights."""
+    torch.manual_seed(seed)
+    of_class = getattr(transformers, _NAMES[kind][model_type])
+    kind_of_config = of_class.config_class or CONFIG_MAPPING[model_type]
+    model = of_class(tiny_config(kind_of_config, OVERRIDES.get(model_type, {})))
+    randomise(model, seed)
+    return model.to(dtype).eval()
+
+
+def tiny_config(kind: type[PreTrainedConfig], given: dict[str, Any]) -> PreTrainedConfig:
+    """A configuration of that class with every size made small."""
+    own = {key: value for key, value in given.items() if "." not in key}
+    try:
+        default = kind().to_dict()
+    except Exception:  # the defaults themselves may be refused
+        default = {}
+    changes = {
+        key: new
+        for key, value in default.items()
+        if (new := _shrunk(key, value, default)) is not None
+    }
+    for name, sub in kind.sub_configs.items():
+        inner = {
+            key.partition(".")[2]: value
+            for key, value in given.items()
+            if key.partition(".")[0] == name and "." in key
+        }
+        if sub is not None and isinstance(default.get(name), dict):
+            changes[name] = _sub_config(sub, default[name], inner)
+    return kind(**changes | own)
+
+
+def _sub_config(sub: type, default: dict[str, Any], given: dict[str, Any]) -> Any:
+    """A small sub-configuration of the class that the default one has."""
+    kind = CONFIG_MAPPING[default["model_type"]] if sub.__name__ == "AutoConfig" else sub
+    return tiny_config(kind, given)
+
+
+def _shrunk(key: str, value: Any, default: dict[str, Any]) -> Any:
+    """The small value of a field, or None to leave it."""
+    for pattern, knob in KNOBS:
+        if re.fullmatch(pattern, key) and not isinstance(value, bool):
+            return knob
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    if re.fullmatch(r".*_token_(id|index)|.*_token", key):
+        return _token(key, default)
+    for pattern, size in SIZES:
+        if re.fullmatch(pattern, key):
+            if "key_value" in key and value == default.get("num_attention_heads"):
+                return min(4, value)
+            return min(size, value) if value > 0 else None
+    return None
+
+
+def _token(key: str, default: dict[str, Any]) -> int:
+    """A small id for a special token; no two alike."""
+    first = ("pad_token_id", "bos_token_id", "eos_token_id")
+    names = [*first, *sorted(k for k in default if "_token_" in k and k not in first)]
+    return names.index(key) % VOCAB if key in names else 0
+
+
+def randomise(model: nn.Module, seed: int = 0) -> None:
+    """Random matrices; vectors (gains, biases) keep their size and get noise."""
+    generator = torch.Generator().manual_seed(seed)
+    for _, weight in sorted(model.named_parameters()):
+        noise = torch.randn(weight.shape, generator=generator)
+        if weight.dim() > 1:
+            value = noise / max(1, weight.shape[-1]) ** 0.5
+        else:
+            value = weight.data.float() + 0.3 * noise
+        weight.data = value.to(weight.dtype)
