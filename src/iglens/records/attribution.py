@@ -1,8 +1,7 @@
 """The result: what each layer contributed to the probability of each token."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..depths import Depths, depths
-from ..errors import ArgumentError
 from .flag import Flag
 from .provenance import Provenance, ReadoutInfo
-from .segment import Segment, block_segment
+from .segment import Segment
 from .target import Target, Unit
 
 if TYPE_CHECKING:
@@ -158,76 +156,9 @@ class Attribution:
         Raises:
             ArgumentError: If a layer is not on the path.
         """
-        wanted = set(layers)
-        if unknown := wanted - set(self.layers):
-            raise ArgumentError(
-                f"`layers` names {sorted(unknown)}, which are not on the path "
-                f"{list(self.layers)}."
-            )
-        wanted |= {self.layers[-1], 0}
-        ends = [i for i, layer in enumerate(self.layers) if layer in wanted]
-        points = [0, *(end + 1 for end in ends)]
-        starts = [0, *(end + 1 for end in ends[:-1])]
-        credits = self._summed(starts, points)
-        return replace(
-            self,
-            segments=tuple(
-                self._merged(a, b) for a, b in zip(starts, ends, strict=True)
-            ),
-            levels=self.levels[:, points],
-            credits=credits,
-            top1=self.top1[:, points],
-            rank=self.rank[:, points],
-            lens_kl=self.lens_kl[:, points],
-            top_ids=self.top_ids[:, points],
-            top_probabilities=self.top_probabilities[:, points],
-            flags=self._flags_on(points, credits),
-        )
+        from .views import coarsened
 
-    def _summed(
-        self, starts: list[int], points: list[int]
-    ) -> Float[np.ndarray, "rows merged"]:
-        """Credits of merged segments.
-
-        The sum, except where it runs over a level that is not finite: a coarse path
-        that steps over that state has the observed credit, the change of its ends.
-        """
-        with np.errstate(invalid="ignore"):
-            sums = np.add.reduceat(self.credits, starts, axis=1)
-            if self.estimator != "observed":
-                return sums
-            change = np.diff(self.levels[:, points].astype(sums.dtype), axis=1)
-        change[~np.isfinite(change)] = np.nan
-        return np.where(np.isfinite(sums), sums, change)
-
-    def _flags_on(
-        self, points: list[int], credits: Float[np.ndarray, "rows merged"]
-    ) -> tuple[Flag, ...]:
-        """The flags on a path through some of the points.
-
-        A flag of a point that is stepped over goes: an observed credit depends on the
-        ends alone. A sum of others that is not finite takes it to its own end.
-        """
-        summed = self.estimator != "observed"
-        kept = []
-        for flag in self.flags:
-            if flag.point is None:
-                kept.append(flag)
-                continue
-            place = bisect_left(points, flag.point)
-            odd = summed and not np.isfinite(credits[flag.row, place - 1])
-            if odd or points[place] == flag.point:
-                kept.append(replace(flag, point=place))
-        return tuple(kept)
-
-    def _merged(self, first: int, last: int) -> Segment:
-        """One segment in the place of several neighbours."""
-        if first == last:
-            return self.segments[first]
-        end = self.segments[last]
-        merged = block_segment(self.segments[first].after, end.layer, ())
-        label = f"{merged.label} ({end.module})" if end.module else merged.label
-        return replace(merged, label=label, module=end.module)
+        return coarsened(self, layers)
 
     def select(self, rows: Sequence[int]) -> "Attribution":
         """The same result for some of the rows, in the given order.
@@ -238,32 +169,9 @@ class Attribution:
         Raises:
             ArgumentError: If there is no such row.
         """
-        if unknown := [row for row in rows if not -self.n_rows <= row < self.n_rows]:
-            raise ArgumentError(
-                f"`rows` names {unknown}, but the result has {self.n_rows} rows."
-            )
-        index = [row % self.n_rows for row in rows]
-        return replace(
-            self,
-            positions=self.positions[index],
-            targets=tuple(self.targets[row] for row in index),
-            levels=self.levels[index],
-            credits=self.credits[index],
-            top1=self.top1[index],
-            model_value=self.model_value[index],
-            fidelity=self.fidelity[index],
-            log_fidelity=self.log_fidelity[index],
-            rank=self.rank[index],
-            lens_kl=self.lens_kl[index],
-            top_ids=self.top_ids[index],
-            top_probabilities=self.top_probabilities[index],
-            flags=tuple(
-                replace(flag, row=new)
-                for new, row in enumerate(index)
-                for flag in self.flags
-                if flag.row == row
-            ),
-        )
+        from .views import selected
+
+        return selected(self, rows)
 
     def to_arrow(self) -> "pyarrow.Table":
         """One line per row and segment; see `iglens.records.table`."""

@@ -1,0 +1,122 @@
+"""The same result, seen with fewer layers or fewer rows."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import ArgumentError
+from .attribution import Attribution
+from .flag import Flag
+from .segment import Segment, block_segment
+
+
+def coarsened(result: Attribution, layers: Iterable[int]) -> Attribution:
+    """See `Attribution.coarsen`."""
+    wanted = set(layers)
+    if unknown := wanted - set(result.layers):
+        raise ArgumentError(
+            f"`layers` names {sorted(unknown)}, which are not on the path "
+            f"{list(result.layers)}."
+        )
+    wanted |= {result.layers[-1], 0}
+    last = {layer: i for i, layer in enumerate(result.layers)}  # of its parts
+    ends = [i for layer, i in last.items() if layer in wanted]
+    points = [0, *(end + 1 for end in ends)]
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    credits = _summed(result, starts, points)
+    return replace(
+        result,
+        segments=tuple(
+            _merged(result.segments[a : b + 1])
+            for a, b in zip(starts, ends, strict=True)
+        ),
+        levels=result.levels[:, points],
+        credits=credits,
+        top1=result.top1[:, points],
+        rank=result.rank[:, points],
+        lens_kl=result.lens_kl[:, points],
+        top_ids=result.top_ids[:, points],
+        top_probabilities=result.top_probabilities[:, points],
+        flags=_flags_on(result, points, credits),
+    )
+
+
+def _summed(
+    result: Attribution, starts: list[int], points: list[int]
+) -> Float[np.ndarray, "rows merged"]:
+    """Credits of merged segments.
+
+    The sum, except where it runs over a level that is not finite: a coarse path
+    that steps over that state has the observed credit, the change of its ends.
+    """
+    with np.errstate(invalid="ignore"):
+        sums = np.add.reduceat(result.credits, starts, axis=1)
+        if result.estimator != "observed":
+            return sums
+        change = np.diff(result.levels[:, points].astype(sums.dtype), axis=1)
+    change[~np.isfinite(change)] = np.nan
+    return np.where(np.isfinite(sums), sums, change)
+
+
+def _flags_on(
+    result: Attribution, points: list[int], credits: Float[np.ndarray, "rows merged"]
+) -> tuple[Flag, ...]:
+    """The flags on a path through some of the points.
+
+    A flag of a point that is stepped over goes: an observed credit depends on the
+    ends alone. A sum of others that is not finite takes it to its own end.
+    """
+    summed = result.estimator != "observed"
+    kept = []
+    for flag in result.flags:
+        if flag.point is None:
+            kept.append(flag)
+            continue
+        place = bisect_left(points, flag.point)
+        odd = summed and not np.isfinite(credits[flag.row, place - 1])
+        if odd or points[place] == flag.point:
+            kept.append(replace(flag, point=place))
+    return tuple(kept)
+
+
+def _merged(segments: tuple[Segment, ...]) -> Segment:
+    """One segment in the place of several neighbours."""
+    if len(segments) == 1:
+        return segments[0]
+    end = segments[-1]
+    merged = block_segment(segments[0].after, end.layer, ())
+    label = f"{merged.label} ({end.module})" if end.module else merged.label
+    return replace(merged, label=label, module=end.module)
+
+
+def selected(result: Attribution, rows: Sequence[int]) -> Attribution:
+    """See `Attribution.select`."""
+    if unknown := [row for row in rows if not -result.n_rows <= row < result.n_rows]:
+        raise ArgumentError(
+            f"`rows` names {unknown}, but the result has {result.n_rows} rows."
+        )
+    index = [row % result.n_rows for row in rows]
+    return replace(
+        result,
+        positions=result.positions[index],
+        targets=tuple(result.targets[row] for row in index),
+        levels=result.levels[index],
+        credits=result.credits[index],
+        top1=result.top1[index],
+        model_value=result.model_value[index],
+        fidelity=result.fidelity[index],
+        log_fidelity=result.log_fidelity[index],
+        rank=result.rank[index],
+        lens_kl=result.lens_kl[index],
+        top_ids=result.top_ids[index],
+        top_probabilities=result.top_probabilities[index],
+        flags=tuple(
+            replace(flag, row=new)
+            for new, row in enumerate(index)
+            for flag in result.flags
+            if flag.row == row
+        ),
+    )
