@@ -1,6 +1,7 @@
 """What people write for positions and layers, turned into numbers."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from ..errors import ArgumentError, ArgumentTypeError
 
@@ -92,6 +93,6 @@ def _slice(name: str, text: str) -> slice:
 def _whole_numbers(name: str, values: Sequence[int]) -> list[int]:
     """A list of whole numbers."""
     numbers = list(values)
-    if any(isinstance(n, bool) or not isinstance(n, int) for n in numbers):
+    if any(isinstance(n, bool) or not isinstance(n, Integral) for n in numbers):
         raise ArgumentTypeError(f"`{name}` holds {numbers!r}; it needs whole numbers.")
-    return numbers
+    return [int(n) for n in numbers]

@@ -159,14 +159,15 @@ def _plan(
     if max_new_tokens < 0:
         raise ArgumentError(f"`max_new_tokens` is {max_new_tokens}; it must be >= 0.")
     n_prompt, ids = len(prompt_ids), tuple(prompt_ids)
+    named = positions if isinstance(positions, str) else None
     if target is not None:
         targets = _targets(decoder, target, prompt_ids)
-        at = [n_prompt] if positions == "answer" else None
+        at = [n_prompt] if named == "answer" else None
         chosen = at or choose_positions(positions, n_prompt, n_prompt)
         return Plan(ids, tuple(chosen), targets)
     if answer is not None:
         ids += tuple(decoder.encode_answer(prompt_ids, answer))
-    elif max_new_tokens and positions in ("answer", "all"):
+    elif max_new_tokens and named in ("answer", "all"):
         ids += tuple(decoder.generate(prompt_ids, max_new_tokens, sampling))
     return Plan(ids, tuple(choose_positions(positions, n_prompt, len(ids))), None)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -202,16 +203,17 @@ class TextCodec:
         """
         ids = []
         for token in tokens:
-            if isinstance(token, bool) or not isinstance(token, int):
+            if isinstance(token, bool) or not isinstance(token, Integral):
                 raise ArgumentTypeError(
                     f"`{name}` holds {token!r}; token ids must be whole numbers."
                 )
-            if not 0 <= token < self.vocab_size:
+            number = int(token)
+            if not 0 <= number < self.vocab_size:
                 raise ArgumentError(
-                    f"`{name}` holds token id {token}; this model has [0, "
+                    f"`{name}` holds token id {number}; this model has [0, "
                     f"{self.vocab_size})."
                 )
-            ids.append(token)
+            ids.append(number)
         return ids
 
     def _known(self, ids: list[int]) -> list[int]:
