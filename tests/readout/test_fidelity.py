@@ -261,6 +261,19 @@ def test_a_refusal_gives_both_misses_and_both_tolerances():
     ), message
 
 
+def test_a_distribution_that_is_off_is_refused_where_the_target_is_exact():
+    """Two other tokens change places: the target's probability stays what it is."""
+    trace = make_trace(rows=ROWS)
+    logits = trace.logits.clone()
+    logits[:, [10, 20]] = logits[:, [20, 10]]
+    mutant = trace.with_states(trace.states, logits)
+    found = attribute(mutant, token(1), strict=False)
+    assert (found.log_fidelity < 1e-6).all()
+    assert (found.fidelity > 1e-4).all()
+    assert {flag.kind for flag in found.flags} == {"unfaithful"}
+    refusal(mutant, token(1))
+
+
 def test_a_target_that_alone_is_off_is_refused():
     """Its probability is too small to show in the total variation."""
     head = make_head(dtype=torch.float64)
