@@ -14,10 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
-from .discover import Stream
 from .injected import model_lock
 from .runner import Runner
-from .structure import get
+from .stream import Stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +106,12 @@ def _hooks(
     def on_input(module: nn.Module, args: Any, kwargs: Any) -> None:
         nonlocal calls
         if calls in layers:
-            take(calls, stream.to_rows(get((args, kwargs), stream.enter))[0])
+            take(calls, stream.to_rows(stream.taken(args, kwargs))[0])
         calls += 1
 
     def on_output(module: nn.Module, args: Any, output: Any) -> None:
         if calls == stream.n_layers:
-            take(calls, stream.to_rows(get(output, stream.leave))[0])
+            take(calls, stream.to_rows(stream.given(output))[0])
 
     handles = []
     try:

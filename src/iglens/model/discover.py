@@ -7,86 +7,24 @@ stream), and which of its axes are texts and tokens.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, pairwise
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 from .calls import Call, recorded_calls
 from .runner import Runner, text_config
-from .structure import Place, get, put, tensors
+from .stream import Stream, gather
+from .structure import Place, get, tensors
 
 SHAPES = ((2, 8), (3, 11))
 """Texts and tokens of the two traced runs."""
 
 
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """Where the residual stream runs.
-
-    Attributes:
-        container: Name of the module that holds the blocks.
-        names: Names of the block calls, in order; a looped block appears again.
-        blocks: The same, as modules.
-        enter: Where the stream enters a block, in `(args, kwargs)`.
-        leave: Where it leaves a block's output.
-        outputs: The recorded output of each block, a template for injection.
-        batch_axis: Axis of texts.
-        time_axis: Axis of tokens.
-        prefix: Virtual tokens in front of the text.
-        chained: Whether the input of every block is the output of the one before.
-    """
-
-    container: str
-    names: tuple[str, ...]
-    blocks: tuple[nn.Module, ...]
-    enter: Place
-    leave: Place
-    outputs: tuple[object, ...]
-    batch_axis: int
-    time_axis: int
-    prefix: int
-    chained: bool
-
-    @property
-    def n_layers(self) -> int:
-        """Number of block calls."""
-        return len(self.blocks)
-
-    @property
-    def template(self) -> Tensor:
-        """The stream as the last block gave it in the traced run."""
-        tensor = get(self.outputs[-1], self.leave)
-        assert isinstance(tensor, Tensor)  # found as one
-        return tensor
-
-    @property
-    def width(self) -> int:
-        """Numbers per token."""
-        shape = self.template.shape
-        return self.template.numel() // (shape[self.batch_axis] * shape[self.time_axis])
-
-    def to_rows(self, stream: Tensor) -> Float[Tensor, "texts text d_model"]:
-        """The stream with texts and tokens in front, prefix cut, the rest flat."""
-        moved = stream.movedim((self.batch_axis, self.time_axis), (0, 1))
-        return moved.flatten(2)[:, self.prefix :]
-
-    def from_vectors(self, vectors: Float[Tensor, "points d_model"]) -> Tensor:
-        """A stream of one-token texts, each holding one vector."""
-        rest = [
-            size
-            for axis, size in enumerate(self.template.shape)
-            if axis not in (self.batch_axis, self.time_axis)
-        ]
-        rows = vectors.reshape(len(vectors), 1, *rest)
-        if self.prefix:
-            blank = rows.new_zeros(len(vectors), self.prefix, *rest)
-            rows = torch.cat([blank, rows], 1)
-        return rows.movedim((0, 1), (self.batch_axis, self.time_axis))
+Ends = tuple[tuple[Place, ...], tuple[Place, ...]]
+"""Where a stream enters a block and where it leaves, one or several tensors."""
 
 
 def find_streams(runner: Runner, blocks: str | None = None) -> list[Stream]:
@@ -106,12 +44,15 @@ def find_streams(runner: Runner, blocks: str | None = None) -> list[Stream]:
     tried: dict[str, str] = {}
     found: list[tuple[bool, int, Stream]] = []
     for container, calls in groups.items():
-        stream = _stream(container, calls, second)
-        if isinstance(stream, str):
-            tried[container] = stream
-        else:
-            linked = _linked_ends(calls) is not None
-            found.append((linked, first.index(calls[-1]), stream))
+        linked = _linked_ends(calls)
+        for ends in linked or _ends_by_shape(calls[-1]):
+            stream = _stream(container, calls, second, ends)
+            if isinstance(stream, str):
+                tried[container] = stream
+            else:
+                found.append((bool(linked), first.index(calls[-1]), stream))
+        if not linked and not _ends_by_shape(calls[-1]):
+            tried[container] = "its members do not give a tensor as large as they take"
     if not found:
         raise UnsupportedModelError(
             f"No stack of layers found in {runner.name}: no group of numbered modules "
@@ -155,27 +96,26 @@ def _groups(model: nn.Module, calls: Sequence[Call]) -> dict[str, list[Call]]:
     }
 
 
-def _stream(container: str, calls: list[Call], second: list[Call]) -> Stream | str:
+def _stream(
+    container: str, calls: list[Call], second: list[Call], ends: Ends
+) -> Stream | str:
     """The stream through one stack of blocks, or why there is none."""
-    ends = _linked_ends(calls) or _ends_by_shape(calls[-1])
-    if ends is None:
-        return "its members do not give a tensor as large as they take"
     enter, leave = ends
-    calls = _without_ends(calls, enter, leave)
-    places = [(_shape(call.args, enter), _shape(call.output, leave)) for call in calls]
-    if None in chain.from_iterable(places):
-        return "its members do not take and give tensors alike"
+    calls = _without_ends(calls, enter[0], leave[0])
+    for call in calls:
+        if None in [
+            *(_shape(call.args, place) for place in enter),
+            *(_shape(call.output, place) for place in leave),
+        ]:
+            return "its members do not take and give tensors alike"
     names = tuple(call.name for call in calls)
     again = [call for call in second if call.name in set(names)]
     if len(again) != len(calls):
         return "it is called another number of times on other text"
-    small, large = (get(group[-1].output, leave) for group in (calls, again))
+    small, large = (gather(group[-1].output, leave) for group in (calls, again))
     axes = _axes(small.shape, large.shape)
     if axes is None:
         return f"no axes of texts and tokens in {tuple(small.shape)}"
-    chained = all(
-        get(a.output, leave) is get(b.args, enter) for a, b in pairwise(calls)
-    )
     return Stream(
         container,
         names,
@@ -184,19 +124,43 @@ def _stream(container: str, calls: list[Call], second: list[Call]) -> Stream | s
         leave,
         tuple(call.output for call in calls),
         *axes,
-        chained,
+        all(_handed_on(a, b, ends) for a, b in pairwise(calls)),
     )
 
 
-def _linked_ends(calls: list[Call]) -> tuple[Place, Place] | None:
-    """Where the stream enters and leaves: what one call gives and the next takes."""
+def _handed_on(call: Call, following: Call, ends: Ends) -> bool:
+    """Whether the next block takes the very tensors that this one gives."""
+    return all(
+        get(call.output, leave) is get(following.args, enter)
+        for enter, leave in zip(*ends, strict=True)
+    )
+
+
+def _linked_ends(calls: list[Call]) -> list[Ends]:
+    """Where the stream enters and leaves: what one call gives and the next takes.
+
+    If several tensors are handed on, each may be the stream, or all of them.
+    """
     for call, following in pairwise(calls):
         given = {id(tensor) for tensor in call.input_tensors()}
         taken = {id(tensor): place for place, tensor in tensors(following.args)}
-        for leave, tensor in tensors(call.output):
-            if id(tensor) in taken and id(tensor) not in given:
-                return taken[id(tensor)], leave
-    return None
+        links = [
+            (taken[id(tensor)], leave)
+            for leave, tensor in tensors(call.output)
+            if id(tensor) in taken and id(tensor) not in given
+        ]
+        if links:
+            return _alone_or_all(links, call)
+    return []
+
+
+def _alone_or_all(links: list[tuple[Place, Place]], call: Call) -> list[Ends]:
+    """Each link as a stream of its own; all of the same shape as one."""
+    alone: list[Ends] = [((enter,), (leave,)) for enter, leave in links]
+    alike = {_shape(call.output, leave) for _, leave in links}
+    if len(links) == 1 or len(alike) > 1:
+        return alone
+    return [*alone, (tuple(e for e, _ in links), tuple(leave for _, leave in links))]
 
 
 def _without_ends(calls: list[Call], enter: Place, leave: Place) -> list[Call]:
@@ -218,36 +182,35 @@ def _shape(structure: object, place: Place) -> tuple[Sequence[int], torch.dtype]
     return None if found is None else (found.shape, found.dtype)
 
 
-def _ends_by_shape(call: Call) -> tuple[Place, Place] | None:
+def _ends_by_shape(call: Call) -> list[Ends]:
     """The same where nothing is handed on: an output of the shape of an input."""
     for leave, output in tensors(call.output):
         for enter, tensor in tensors(call.args):
             if output.is_floating_point() and output.shape == tensor.shape:
-                return enter, leave
-    return None
+                return [((enter,), (leave,))]
+    return []
 
 
-def _axes(small: Sequence[int], large: Sequence[int]) -> tuple[int, int, int] | None:
-    """Axes of texts and tokens, and the length of the prefix."""
+def _axes(
+    small: Sequence[int], large: Sequence[int]
+) -> tuple[int, int, int, int] | None:
+    """Axes of texts and tokens, length of the prefix, and how often the text stands.
+
+    With a prefix the axis of tokens grows by as much as the text; a text that stands
+    there several times makes it grow by as many times that.
+    """
     if len(small) != len(large):
         return None
     (texts, length), (more_texts, longer) = SHAPES
     batch = time = None
+    prefix, repeat = 0, 1
     for axis, (a, b) in enumerate(zip(small, large, strict=True)):
         if (a, b) == (texts, more_texts) and batch is None:
             batch = axis
         elif b - a == longer - length and a >= length:
-            time = axis
+            time, prefix, repeat = axis, a - length, 1
+        elif a % length == 0 and a // length * longer == b:
+            time, prefix, repeat = axis, 0, a // length
     if batch is None or time is None:
         return None
-    return batch, time, small[time] - length
-
-
-def stubbed(stream: Stream, index: int, replacement: Tensor) -> object:
-    """The recorded output of a block with another stream in its place."""
-    return put(stream.outputs[index], stream.leave, replacement)
-
-
-def stream_inputs(stream: Stream) -> Iterator[tuple[int, nn.Module]]:
-    """Block calls by index, for hooks."""
-    yield from enumerate(stream.blocks)
+    return batch, time, prefix, repeat

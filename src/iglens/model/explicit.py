@@ -12,7 +12,7 @@ from ..errors import UnsupportedModelError
 from ..readout import AbstractReadout, CalledReadout, LinearReadout
 from ..readout.abstract import at_least_float32
 from ..readout.linear import identity
-from .discover import Stream
+from .stream import Stream
 from .tail import Operation, Step, Tail
 
 
@@ -26,8 +26,10 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
     head: Any = tail.head
 
     def own_logits(states: Tensor) -> Tensor:
-        rows = states.to(device=template.device, dtype=template.dtype)[:, None]
-        return _apply((*tail.before, head, *tail.after), rows)[:, 0].to(states.device)
+        cast = states.to(device=template.device, dtype=template.dtype)
+        rows = stream.from_vectors(cast)
+        logits = _apply((*tail.before, head, *tail.after), rows)
+        return logits.reshape(len(states), -1).to(states.device)
 
     common: dict[str, Any] = {
         "d_model": stream.width,
@@ -49,8 +51,12 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
             )
         return head.weight.detach(), _detached(head.bias)
 
+    def normed(states: Tensor, dtype: torch.dtype) -> Tensor:
+        rows = _apply_in(tail.before, stream.from_vectors(states), dtype)
+        return rows.reshape(len(states), -1)
+
     return LinearReadout(
-        norm=lambda states, dtype: _apply_in(tail.before, states[:, None], dtype)[:, 0],
+        norm=normed,
         own_logits=own_logits,
         weights=weights,
         post=_sequence([step for step in tail.after if not step.is_cast]),

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .calls import Call, recorded_calls
-from .discover import Stream
 from .injected import short_circuited
 from .runner import Runner
+from .stream import Stream
 from .structure import tensors
 
 VECTORS = 3

@@ -20,11 +20,11 @@ from ..readout import AbstractReadout, CalledReadout
 from ..readout.abstract import at_least_float32
 from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance, total_variation
 from .capture import capture
-from .discover import Stream, arbitrary_tokens, find_streams
+from .discover import arbitrary_tokens, find_streams
 from .explicit import explicit_readout
 from .injected import Injected
 from .runner import Runner
-from .structure import get, put
+from .stream import Stream
 from .tail import trace_tail
 
 TOKENS = 9
@@ -292,10 +292,7 @@ def last_output_replaced(
         seen += 1
         if seen < calls:
             return None
-        given = get(output, stream.leave).clone()
-        rows = given.movedim((stream.batch_axis, stream.time_axis), (0, 1))
-        rows[0, stream.prefix :] = vectors.view_as(rows[0, stream.prefix :])
-        return put(output, stream.leave, given)
+        return stream.put(output, stream.with_rows(stream.given(output), 0, vectors))
 
     handle = last.register_forward_hook(hook)
     try:
