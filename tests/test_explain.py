@@ -352,6 +352,7 @@ def test_bools_are_no_numbers(decoder):
             explain(decoder, TEXT, **arguments)
 
 
+@pytest.mark.slow
 def test_wrong_kinds_are_refused_in_a_sentence():
     """Without the type checks of the test run, as a user has it."""
     run_python(

@@ -69,6 +69,7 @@ def test_a_bool_is_no_token_id():
         IDS_ONLY.target(True)
 
 
+@pytest.mark.slow
 def test_other_kinds_of_prompts_are_refused_in_a_sentence():
     """Without the type checks of the test run, as a user has it."""
     run_python(

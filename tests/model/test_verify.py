@@ -350,6 +350,7 @@ def test_the_replaced_output_is_that_of_the_last_call_alone():
     assert torch.equal(full_logits(model, IDS), before)
 
 
+@pytest.mark.slow
 def test_something_that_is_no_model_is_refused():
     run_python(
         "from iglens import Decoder, ArgumentTypeError\n"
