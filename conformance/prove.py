@@ -9,7 +9,6 @@ from iglens import Decoder
 from iglens.errors import IGLensError
 from iglens.model.capture import capture
 from iglens.model.declaration import Declaration
-from iglens.model.structure import get, put
 from iglens.readout.fidelity import total_variation
 
 TOKENS = 13

@@ -9,7 +9,8 @@ from typing import Any
 VOCAB = 96
 
 SIZES: tuple[tuple[str, int], ...] = (
-    (r".*vocab_size(?!_per).*|n_tokens|audio_vocab_size|codebook_size", VOCAB),
+    (r"codebook_size", 64),
+    (r".*vocab_size.*|n_tokens", VOCAB),
     (r"max_(source_|target_)?position.*|n_positions|n_ctx|max_seq_len.*", 64),
     (r"context_length|model_max_length|original_max_position_embeddings", 64),
     (r"(encoder|decoder|.*hidden|num)_layers|n_layers?|num_(en|de)coder_layers", 3),
@@ -52,18 +53,24 @@ KNOBS: tuple[tuple[str, float], ...] = (
 """Numbers after or before the head that are often neutral; set so that they act."""
 
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_WIDE = {"attention_hidden_size": 128, "attention_head_dim": 32}
 _MAMBA = ["mamba", "hybrid", "mamba", "hybrid"]
 
 OVERRIDES: dict[str, dict[str, Any]] = {
     "blt": {
         "hidden_size_global": 64,
         "global_config.hidden_size": 128,
+        "global_config.head_dim": 32,
         "encoder_hash_byte_group_vocab": 64,
         "encoder_hash_byte_group_size": [3, 4],
     },
-    "cohere_compass_text": {"layer_types": ["full_attention"] * 3},
-    "dbrx": {"attn_config.rope_theta": 10000.0},
-    "dots1": {"num_local_experts": 4, "moe_intermediate_size": 32},
+    "cohere_compass_text": {
+        "layer_types": ["full_attention"] * 3,
+        "rope_parameters": {"full_attention": _ROPE},
+    },
+    "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note": {"num_key_value_heads": 4},
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma3n_text": {"num_hidden_layers": 6, "num_kv_shared_layers": 0},
@@ -71,29 +78,28 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "text_config.hidden_size_per_layer_input": 0,
         "text_config.vocab_size_per_layer_input": 0,
         "text_config.num_kv_shared_layers": 3,
-        "text_config.layer_types": ["full_attention"] * 3,
-    },
-    "gemma4_unified_assistant": {
-        "text_config.num_kv_shared_layers": 3,
-        "text_config.layer_types": ["full_attention"] * 3,
     },
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4},
-    "hunyuan_v1_dense": {"rope_parameters": _ROPE},
-    "hunyuan_v1_moe": {"rope_parameters": _ROPE},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"]
+    },
+    "hunyuan_v1_dense": {"head_dim": 16},
+    "hunyuan_v1_moe": {"head_dim": 16},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "longcat_flash": {"head_dim": 8},
     "mamba2": {"num_heads": 8, "head_dim": 16},
-    "ministral": {"rope_parameters": _ROPE},
-    "moshi": {"codebook_size": 64},
+    "ministral": {"head_dim": 16},
     "nemotron": {"num_key_value_heads": 2},
     "reformer": {
         "is_decoder": True,
         "axial_pos_shape": [4, 8],
         "axial_pos_embds_dim": [32, 32],
         "attn_layers": ["local", "lsh", "local"],
+        "hash_seed": 0,
     },
     "xmod": {"default_language": "en_XX"},
-    "zamba": {"layers_block_type": _MAMBA, "num_hidden_layers": 4},
-    "zamba2": {"layers_block_type": _MAMBA, "num_hidden_layers": 4},
+    "xlm": {"causal": True},
+    "zamba": {"layers_block_type": _MAMBA, "num_hidden_layers": 4} | _WIDE,
+    "zamba2": {"layers_block_type": _MAMBA, "num_hidden_layers": 4} | _WIDE,
 }
 """Values that one model type needs, by model type; dots lead into sub-configurations."""

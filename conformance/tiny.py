@@ -6,9 +6,12 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
+from iglens.model.declaration import Declaration
+
+from .declarations import DECLARATIONS
 from .sizes import KNOBS, OVERRIDES, SIZES, VOCAB
 
 CAUSAL, IMAGE_TEXT = "causal", "image-text"
@@ -38,13 +41,20 @@ def build(kind: str, model_type: str, dtype: torch.dtype, seed: int = 0) -> nn.M
     return model.to(dtype).eval()
 
 
-def tiny_config(kind: type[PreTrainedConfig], given: dict[str, Any]) -> PreTrainedConfig:
+def _default(kind: type[PreTrainedConfig]) -> dict[str, Any]:
+    """What a configuration says by itself; nothing if its own defaults are refused."""
+    try:
+        return dict(kind().to_dict())
+    except ValueError:
+        return {name: {} for name in kind.sub_configs}
+
+
+def tiny_config(
+    kind: type[PreTrainedConfig], given: dict[str, Any]
+) -> PreTrainedConfig:
     """A configuration of that class with every size made small."""
     own = {key: value for key, value in given.items() if "." not in key}
-    try:
-        default = kind().to_dict()
-    except Exception:  # the defaults themselves may be refused
-        default = {}
+    default = _default(kind)
     changes = {
         key: new
         for key, value in default.items()
@@ -61,10 +71,16 @@ def tiny_config(kind: type[PreTrainedConfig], given: dict[str, Any]) -> PreTrain
     return kind(**changes | own)
 
 
+def declaration(model_type: str) -> Declaration | None:
+    """What a user of this model type has to say about it, if anything."""
+    return DECLARATIONS.get(model_type)
+
+
 def _sub_config(sub: type, default: dict[str, Any], given: dict[str, Any]) -> Any:
     """A small sub-configuration of the class that the default one has."""
-    kind = CONFIG_MAPPING[default["model_type"]] if sub.__name__ == "AutoConfig" else sub
-    return tiny_config(kind, given)
+    if sub is AutoConfig:
+        sub = CONFIG_MAPPING[default["model_type"]]
+    return tiny_config(sub, given)
 
 
 def _shrunk(key: str, value: Any, default: dict[str, Any]) -> Any:
@@ -72,6 +88,8 @@ def _shrunk(key: str, value: Any, default: dict[str, Any]) -> Any:
     for pattern, knob in KNOBS:
         if re.fullmatch(pattern, key) and not isinstance(value, bool):
             return knob
+    if key == "is_decoder":
+        return True
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     if re.fullmatch(r".*_token_(id|index)|.*_token", key):

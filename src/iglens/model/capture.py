@@ -1,7 +1,8 @@
 """Taking residual states during one forward pass: only the positions that are wanted.
 
 Hooks sit on the blocks alone. `h_k` is the *input* of block `k + 1` (what the rest of
-the network sees), `h_L` the output of the last block.
+the network sees), `h_L` the output of the last block. Where another module's input is
+declared to be `h_0`, `h_k` is the output of block `k`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from ..errors import UnsupportedModelError
 from .injected import model_lock
 from .runner import Runner
 from .stream import Stream
+from .structure import tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,21 +105,33 @@ def _hooks(
     """While open, every wanted layer's states of the first text are handed over."""
     calls = 0
 
+    def on_first(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if calls == 0:
+            tensor = next(
+                t for _, t in tensors((args, kwargs)) if t.is_floating_point()
+            )
+            take(0, stream.to_rows(tensor)[0])
+
     def on_input(module: nn.Module, args: Any, kwargs: Any) -> None:
         nonlocal calls
-        if calls in layers:
+        if calls in layers and stream.first is None:
             take(calls, stream.to_rows(stream.taken(args, kwargs))[0])
         calls += 1
 
     def on_output(module: nn.Module, args: Any, output: Any) -> None:
-        if calls == stream.n_layers:
+        last = calls == stream.n_layers
+        if last or (stream.first is not None and calls in layers):
             take(calls, stream.to_rows(stream.given(output))[0])
 
     handles = []
     try:
+        if stream.first is not None:
+            handles.append(
+                stream.first.register_forward_pre_hook(on_first, with_kwargs=True)
+            )
         for module in dict.fromkeys(stream.blocks):
             handles.append(module.register_forward_pre_hook(on_input, with_kwargs=True))
-        handles.append(stream.blocks[-1].register_forward_hook(on_output))
+            handles.append(module.register_forward_hook(on_output))
         yield
     finally:
         for handle in handles:

@@ -11,8 +11,11 @@ class Declaration:
 
     Attributes:
         blocks: Name of the module that holds the blocks, such as "model.layers".
+        first: Name of the module whose first tensor is `h_0`, where the blocks do not
+            start at the embedding; `h_k` is then the output of block `k`.
         inputs: Forward arguments for token ids, if the ids alone do not do.
     """
 
     blocks: str | None = None
+    first: str | None = None
     inputs: Inputs | None = None

@@ -62,7 +62,7 @@ class Decoder:
         self._runner = Runner(model, declaration.inputs)
         self._source = source or Source(id=type(model).__name__)
         with model_lock(model):
-            self.verified: Verified = verify(self._runner, declaration.blocks)
+            self.verified: Verified = verify(self._runner, declaration)
         self._codec = TextCodec(tokenizer, self.readout.vocab_size)
 
     @classmethod

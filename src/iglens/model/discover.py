@@ -8,6 +8,7 @@ stream), and which of its axes are texts and tokens.
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -27,12 +28,15 @@ Ends = tuple[tuple[Place, ...], tuple[Place, ...]]
 """Where a stream enters a block and where it leaves, one or several tensors."""
 
 
-def find_streams(runner: Runner, blocks: str | None = None) -> list[Stream]:
+def find_streams(
+    runner: Runner, blocks: str | None = None, start: str | None = None
+) -> list[Stream]:
     """Candidates for the residual stream, the likeliest first.
 
     Args:
         runner: The model.
         blocks: Name of the module that holds the blocks, if it is known.
+        start: Name of the module whose input is `h_0`, if it is not the first block.
 
     Raises:
         UnsupportedModelError: If no stack of blocks runs before the logits.
@@ -59,7 +63,16 @@ def find_streams(runner: Runner, blocks: str | None = None) -> list[Stream]:
             f"runs before the logits and hands a stream on. Tried: {tried or 'none'}."
         )
     found.sort(key=lambda item: item[:2], reverse=True)
-    return [stream for _, _, stream in found]
+    streams = [stream for _, _, stream in found]
+    if start is None:
+        return streams
+    if start not in {call.name for call in first}:
+        raise UnsupportedModelError(
+            f"`first` names {start!r}, which {runner.name} does not call. Name a "
+            "module that runs before the blocks, such as the first attention."
+        )
+    module = runner.model.get_submodule(start)
+    return [replace(stream, first=module) for stream in streams]
 
 
 def _record(runner: Runner, shape: tuple[int, int]) -> list[Call]:
@@ -73,11 +86,28 @@ def _record(runner: Runner, shape: tuple[int, int]) -> list[Call]:
 
 
 def arbitrary_tokens(model: nn.Module, shape: tuple[int, int]) -> Tensor:
-    """Token ids that are always the same, spread over the vocabulary."""
+    """Token ids that are always the same, spread over the vocabulary.
+
+    Special ids are left out: one may stand for an image that is not there.
+    """
     sizes = (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding))
     size = getattr(text_config(model), "vocab_size", None) or next(sizes, 32)
+    special = _special_ids(getattr(model, "config", None))
+    plain = [token for token in range(int(size)) if token not in special] or [0]
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, int(size), shape, generator=generator)
+    chosen = torch.randint(0, len(plain), shape, generator=generator)
+    return torch.tensor(plain)[chosen]
+
+
+def _special_ids(config: object) -> set[int]:
+    """Every id that a configuration, or one inside it, gives to a special token."""
+    found: set[int] = set()
+    for key, value in vars(config).items() if hasattr(config, "__dict__") else ():
+        if re.search(r"token_(id|index)s?$", key):
+            found |= set(value if isinstance(value, list | tuple) else [value])
+        elif key.endswith("_config"):
+            found |= _special_ids(value)
+    return found
 
 
 def _groups(model: nn.Module, calls: Sequence[Call]) -> dict[str, list[Call]]:

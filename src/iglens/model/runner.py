@@ -99,7 +99,15 @@ class Runner:
                 f"{self.name} gives logits for {logits.shape[1]} of {kept} tokens; its "
                 "readout cannot be verified."
             )
-        return logits[:, -kept:]
+        return self._first_head(logits, len(ids))[:, -kept:]
+
+    def _first_head(self, logits: Tensor, texts: int) -> Tensor:
+        """The first of several distributions per token, if there are several."""
+        if len(logits) % texts:
+            raise UnsupportedModelError(
+                f"{self.name} gives {len(logits)} rows of logits for {texts} texts."
+            )
+        return logits.unflatten(0, (texts, -1))[:, 0]
 
     def _arguments(self, ids: Tensor, keep: int | None) -> dict[str, Any]:
         """What to call the forward with."""

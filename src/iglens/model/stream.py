@@ -1,7 +1,7 @@
 """The residual stream as it was found: which blocks, which tensors, which axes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -104,10 +104,6 @@ class Stream:
     def put(self, output: Any, stream: Tensor) -> Any:
         """A block's output with another stream in it."""
         return scatter(output, self.leave, stream)
-
-    def starting_at(self, module: nn.Module) -> "Stream":
-        """The same stream with another module's input as `h_0`."""
-        return replace(self, first=module)
 
 
 def gather(structure: Any, places: Sequence[Place]) -> Tensor:

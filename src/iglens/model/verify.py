@@ -20,6 +20,7 @@ from ..readout import AbstractReadout, CalledReadout
 from ..readout.abstract import at_least_float32
 from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance, total_variation
 from .capture import capture
+from .declaration import Declaration
 from .discover import arbitrary_tokens, find_streams
 from .explicit import explicit_readout
 from .injected import Injected
@@ -54,8 +55,12 @@ class Verified:
     notes: tuple[str, ...]
 
 
-def verify(runner: Runner, blocks: str | None = None) -> Verified:
+def verify(runner: Runner, declaration: Declaration) -> Verified:
     """Find the stream of a model and prove a readout for it.
+
+    Args:
+        runner: The model.
+        declaration: What is known of it; all of it is proved.
 
     Raises:
         NonFiniteError: If the model's logits are not finite.
@@ -69,7 +74,7 @@ def verify(runner: Runner, blocks: str | None = None) -> Verified:
     _check_causality(runner, ids, logits)
     noise = measure_noise(runner, ids, logits)
     tried: dict[str, str] = {}
-    for stream in find_streams(runner, blocks):
+    for stream in find_streams(runner, declaration.blocks, declaration.first):
         try:
             case = _Case(runner, stream, ids, logits, noise)
         except UnsupportedModelError as error:
