@@ -23,9 +23,16 @@ def _left_to_right(ids: Tensor) -> Mapping[str, Any]:
     return {"input_ids": ids, "perm_mask": later.expand(len(ids), -1, -1)}
 
 
+def _without_mask(ids: Tensor) -> Mapping[str, Any]:
+    """Ids alone: a mask of ones becomes NaN in float64 (zero times infinity)."""
+    return {"input_ids": ids, "use_cache": False}
+
+
 DECLARATIONS: dict[str, Declaration] = {
+    "cpmant": Declaration(causal=False),
     "musicgen": Declaration(inputs=_codebooks),
     "musicgen_melody": Declaration(inputs=_codebooks),
+    "prophetnet": Declaration(inputs=_without_mask, causal=False),
     "xlm": Declaration(first="transformer.attentions.0"),
     "xlnet": Declaration(inputs=_left_to_right),
 }

@@ -23,10 +23,10 @@ SIZES: tuple[tuple[str, int], ...] = (
     (r".*embedding_size|.*hidden_size|.*_hidden_dim|lru_width|out_hidden_size", 64),
     (r".*intermediate_size|.*ffn_dim|d_ff|dim_ff|dff|d_inner|n_inner|mlp_dim", 96),
     (r"ffn_hidden_size|feed_forward_size|.*intermediate_size_mlp|block_ffn_dim", 96),
-    (r"(v_|qk_nope_|linear_(key|value)_|index_|.*_)?head_dim|d_kv|d_head", 16),
-    (r"dim_head|kv_channels|attention_head_(dim|size)|linear_head_dim", 16),
     (r"qk_rope_head_dim|rotary_dim", 8),
     (r"qk_head_dim", 24),
+    (r"(v_|qk_nope_|linear_(key|value)_|index_|.*_)?head_dim|d_kv|d_head", 16),
+    (r"dim_head|kv_channels|attention_head_(dim|size)|linear_head_dim", 16),
     (r".*lora_rank|.*_rank|hc_lowrank|d_rel|rel_extent", 16),
     (r"num_experts|num_local_experts|n_routed_experts|moe_num_experts", 4),
     (r"num_experts_per_tok(en)?|moe_top_?k|moe_k", 2),
@@ -56,11 +56,21 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _WIDE = {"attention_hidden_size": 128, "attention_head_dim": 32}
 _MAMBA = ["mamba", "hybrid", "mamba", "hybrid"]
 
+# Gemma 3n's own vision tower needs packages that are not installed here.
+_OTHER_TOWER = {
+    "vision_config.model_type": "siglip_vision_model",
+    "vision_config.vocab_offset": 0,
+    "vision_config.vocab_size": VOCAB,
+    "vision_config.rms_norm_eps": 1e-6,
+}
+
 OVERRIDES: dict[str, dict[str, Any]] = {
     "blt": {
         "hidden_size_global": 64,
         "global_config.hidden_size": 128,
         "global_config.head_dim": 32,
+        "decoder_config.hidden_size_global": 128,
+        "encoder_config.hidden_size_global": 128,
         "encoder_hash_byte_group_vocab": 64,
         "encoder_hash_byte_group_size": [3, 4],
     },
@@ -73,12 +83,12 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note": {"num_key_value_heads": 4},
     "dots3_note_text": {"num_key_value_heads": 4},
+    "gemma3n": {
+        "text_config.num_hidden_layers": 6,
+        "text_config.num_kv_shared_layers": 0,
+    }
+    | _OTHER_TOWER,
     "gemma3n_text": {"num_hidden_layers": 6, "num_kv_shared_layers": 0},
-    "gemma4_assistant": {
-        "text_config.hidden_size_per_layer_input": 0,
-        "text_config.vocab_size_per_layer_input": 0,
-        "text_config.num_kv_shared_layers": 3,
-    },
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4},
     "granitemoehybrid": {
         "layer_types": ["linear_attention", "full_attention", "linear_attention"]
@@ -102,4 +112,4 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "zamba": {"layers_block_type": _MAMBA, "num_hidden_layers": 4} | _WIDE,
     "zamba2": {"layers_block_type": _MAMBA, "num_hidden_layers": 4} | _WIDE,
 }
-"""Values that one model type needs, by model type; dots lead into sub-configurations."""
+"""Values one model type needs, by model type; dots lead into sub-configurations."""

@@ -42,11 +42,8 @@ def build(kind: str, model_type: str, dtype: torch.dtype, seed: int = 0) -> nn.M
 
 
 def _default(kind: type[PreTrainedConfig]) -> dict[str, Any]:
-    """What a configuration says by itself; nothing if its own defaults are refused."""
-    try:
-        return dict(kind().to_dict())
-    except ValueError:
-        return {name: {} for name in kind.sub_configs}
+    """What a configuration says by itself."""
+    return dict(kind().to_dict())
 
 
 def tiny_config(
@@ -60,27 +57,38 @@ def tiny_config(
         for key, value in default.items()
         if (new := _shrunk(key, value, default)) is not None
     }
+    inner = _sub_configs(kind, default, given)
+    config = kind(**changes | own | {k: v for k, (v, fits) in inner.items() if fits})
+    for name, (stand_in, fits) in inner.items():
+        if not fits:  # of another class than the strict configuration lets in
+            vars(config)[name] = stand_in
+    return config
+
+
+def _sub_configs(
+    kind: type[PreTrainedConfig], default: dict[str, Any], given: dict[str, Any]
+) -> dict[str, tuple[PreTrainedConfig, bool]]:
+    """Small sub-configurations, and whether each is of the class it should be."""
+    found = {}
     for name, sub in kind.sub_configs.items():
-        inner = {
-            key.partition(".")[2]: value
+        own = {
+            key.removeprefix(f"{name}."): value
             for key, value in given.items()
-            if key.partition(".")[0] == name and "." in key
+            if key.startswith(f"{name}.")
         }
-        if sub is not None and isinstance(default.get(name), dict):
-            changes[name] = _sub_config(sub, default[name], inner)
-    return kind(**changes | own)
+        if not isinstance(default.get(name), dict):
+            continue
+        model_type = own.pop("model_type", None)
+        chosen = model_type or default[name].get("model_type")
+        if model_type or sub is AutoConfig:
+            sub = CONFIG_MAPPING[chosen]
+        found[name] = tiny_config(sub, own), model_type is None
+    return found
 
 
 def declaration(model_type: str) -> Declaration | None:
     """What a user of this model type has to say about it, if anything."""
     return DECLARATIONS.get(model_type)
-
-
-def _sub_config(sub: type, default: dict[str, Any], given: dict[str, Any]) -> Any:
-    """A small sub-configuration of the class that the default one has."""
-    if sub is AutoConfig:
-        sub = CONFIG_MAPPING[default["model_type"]]
-    return tiny_config(sub, given)
 
 
 def _shrunk(key: str, value: Any, default: dict[str, Any]) -> Any:

@@ -14,8 +14,12 @@ class Declaration:
         first: Name of the module whose first tensor is `h_0`, where the blocks do not
             start at the embedding; `h_k` is then the output of block `k`.
         inputs: Forward arguments for token ids, if the ids alone do not do.
+        causal: False for a model that generates from left to right and yet lets its
+            tokens see later ones: only what comes after a whole text can then be
+            explained.
     """
 
     blocks: str | None = None
     first: str | None = None
     inputs: Inputs | None = None
+    causal: bool = True

@@ -57,7 +57,7 @@ class Decoder:
                 "model, or use `Decoder.from_pretrained` with a name."
             )
         _refuse_other_kinds(model)
-        declaration = declaration or Declaration()
+        self._declaration = declaration = declaration or Declaration()
         self.model, self.tokenizer = model, tokenizer
         self._runner = Runner(model, declaration.inputs)
         self._source = source or Source(id=type(model).__name__)
@@ -208,6 +208,11 @@ class Decoder:
         """
         wanted = sorted(set(positions))
         _check_positions(wanted, len(ids))
+        if not self._declaration.causal and wanted != [len(ids)]:
+            raise UnsupportedModelError(
+                f"{self._source.id} is declared not to be causal: of this text only "
+                f"position {len(ids)}, what comes next, has a next-token probability."
+            )
         self.check_length(len(ids))
         kept = path_layers(self.n_layers, layers)
         text = torch.tensor(list(ids))
