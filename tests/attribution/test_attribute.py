@@ -388,6 +388,22 @@ def test_a_level_that_is_no_number_is_flagged_and_gives_no_credit(unit):
     assert np.isfinite(found.credits[0, 1])
 
 
+@pytest.mark.parametrize("estimator", [None, Gradient(2)])
+def test_a_token_the_model_excludes_has_no_credit_in_log_probability(estimator):
+    """Its level is minus infinity throughout, whatever gradients say."""
+    head = make_head()
+    head.bias[9] = -torch.inf
+    trace = make_trace(head, rows=2)
+    found = attribute(
+        trace, [token(9), token(3)], unit="log_probability", estimator=estimator
+    )
+    assert np.isnan(found.credits[::2]).all()
+    assert np.isfinite(found.credits[1::2]).all()
+    assert {(f.row, f.point) for f in found.flags} == {
+        (row, point) for row in (0, 2) for point in range(5)
+    }
+
+
 def as_float(head):
     """Logits in float32 also for single tokens, so that they overflow there too."""
     return head.but(post=lambda z: z.float().to(z.dtype))
@@ -446,7 +462,7 @@ def big():
     ids=str,
 )
 def test_attribution_allocates_no_tensor_larger_than_the_budget(big, options):
-    budget = 2**22
+    budget = 2**21
     with LargestTensor() as largest:
         found = attribute(big, memory_budget=budget, **options)
     assert found.levels.size >= 300

@@ -90,6 +90,19 @@ def test_only_the_paper_s_mean_depends_on_the_chosen_layers(name, layers):
         )
 
 
+def test_the_paper_s_mean_is_of_the_lowest_layer_that_was_traced():
+    some = make_trace(
+        HEAD,
+        states=TRACE.states[[0, 3, 4]],
+        layers=(0, 3, 4),
+        modules=TRACE.modules,
+    )
+    found = attribute(some, token(5), baseline="paper-mean")
+    same = attribute(TRACE, token(5), baseline="paper-mean", layers=[3, 4])
+    np.testing.assert_allclose(found.levels, same.levels, rtol=1e-12)
+    assert found.layers == same.layers == (3, 4)
+
+
 def test_the_mean_sees_no_later_token():
     states = TRACE.states.clone()
     states[:, 2:] += 1.0
