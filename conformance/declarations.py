@@ -32,6 +32,7 @@ DECLARATIONS: dict[str, Declaration] = {
     "cpmant": Declaration(causal=False),
     "musicgen": Declaration(inputs=_codebooks),
     "musicgen_melody": Declaration(inputs=_codebooks),
+    "paligemma": Declaration(causal=False),
     "prophetnet": Declaration(inputs=_without_mask, causal=False),
     "xlm": Declaration(first="transformer.attentions.0"),
     "xlnet": Declaration(inputs=_left_to_right),

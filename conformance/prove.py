@@ -1,6 +1,8 @@
 """Is one model read exactly? Judged against forwards that know nothing of readouts."""
 
+import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +11,12 @@ from iglens import Decoder
 from iglens.errors import IGLensError
 from iglens.model.capture import capture
 from iglens.model.declaration import Declaration
+from iglens.model.discover import arbitrary_tokens
 from iglens.readout.fidelity import total_variation
 
 TOKENS = 13
-LIMIT = {torch.float32: 1e-5, torch.float64: 1e-10}
-"""Total variation that counts as equal, of probabilities."""
+LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
+"""Total variation that counts as equal, by the dtype of the weights."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,15 @@ class Proof:
     """What was found for one model in one dtype.
 
     Attributes:
-        status: "exact", "refused", "wrong" or "failed".
+        status: "exact", "refused", "wrong" (accepted, and not what the model gives),
+            "unbuilt" or "failed" (an error that is no refusal).
         readout: "explicit" or "injected", if there is one.
         postprocess: What follows the head, in words.
         stack: Name of the module that holds the blocks.
         layers: Number of block calls.
-        missed: Largest total variation against the two truths.
-        reason: Why it was refused or failed.
+        missed: Largest total variation against the truths.
+        power: Tolerances by which the state before the last one misses.
+        reason: Why it was refused, or failed.
     """
 
     status: str
@@ -36,47 +41,86 @@ class Proof:
     stack: str = ""
     layers: int = 0
     missed: float = 0.0
+    power: float = 0.0
     reason: str = ""
 
 
 def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
     """Verify a model as a user would, and check the result on another text."""
+    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
     try:
         decoder = Decoder(model, declaration=declaration)
     except IGLensError as error:
         return Proof("refused", reason=str(error))
+    missed = _missed(decoder, declaration or Declaration())
     stream, readout = decoder.verified.stream, decoder.readout
-    missed = _missed(decoder)
-    limit = LIMIT[next(p.dtype for p in model.parameters() if p.is_floating_point())]
     return Proof(
-        "exact" if missed <= limit else "wrong",
+        "exact" if missed <= LIMITS[dtype] else "wrong",
         readout.kind,
         readout.postprocess,
         stream.container,
         stream.n_layers,
         missed,
+        decoder.verified.power,
     )
 
 
-def _missed(decoder: Decoder) -> float:
+@torch.no_grad()
+def _missed(decoder: Decoder, declaration: Declaration) -> float:
     """How far the readout is from the model, for its last states and random ones."""
-    stream, runner = decoder.verified.stream, decoder._runner
-    generator = torch.Generator().manual_seed(7)
-    ids = torch.randint(3, decoder.readout.vocab_size, (1, TOKENS), generator=generator)
-    every = torch.arange(TOKENS)
-    taken = capture(runner, stream, ids, every, (0, stream.n_layers))
+    stream, model = decoder.verified.stream, decoder.model
+    ids = arbitrary_tokens(model, (1, TOKENS)).flip(1)
+    given = dict((declaration.inputs or _ids_alone)(ids))
+    if "use_cache" in inspect.signature(model.forward).parameters:
+        given["use_cache"] = False
+    places = torch.arange(TOKENS)
+    taken = capture(decoder._runner, stream, ids, places, (0, stream.n_layers))
     last = taken.states[-1]
+    generator = torch.Generator().manual_seed(7)
     random = torch.randn(last.shape, generator=generator).to(last) * last.std()
-    truth = _replaced(decoder, ids, random)
+    truths = _logits(model, given), _replaced(decoder, given, random)
     return max(
-        float(total_variation(decoder.readout.logits(last), runner(ids)[0]).max()),
-        float(total_variation(decoder.readout.logits(random), truth).max()),
+        float(total_variation(decoder.readout.logits(states), truth).max())
+        for states, truth in zip((last, random), truths, strict=True)
     )
 
 
-def _replaced(decoder: Decoder, ids: Tensor, vectors: Tensor) -> Tensor:
-    """Logits of a full forward in which only the last block's output is replaced."""
-    from iglens.model.verify import last_output_replaced
+def _ids_alone(ids: Tensor) -> dict[str, Any]:
+    """What most models are called with."""
+    return {"input_ids": ids}
 
-    with last_output_replaced(decoder.verified.stream, vectors):
-        return decoder._runner(ids)[0]
+
+def _logits(model: nn.Module, given: Any) -> Tensor:
+    """What the model gives for the one text, called as anybody would."""
+    output = model(**given)
+    logits = output["logits"] if "logits" in output else output[0]
+    return logits[0, -TOKENS:]
+
+
+def _replaced(decoder: Decoder, given: Any, vectors: Tensor) -> Tensor:
+    """Logits of a full forward in which only the last block's output is replaced.
+
+    Where that output is, or begins with, a tensor of (texts, tokens, width), it is
+    replaced here without asking what discovery found.
+    """
+    stream = decoder.verified.stream
+    last, calls = stream.blocks[-1], stream.blocks.count(stream.blocks[-1])
+    seen = 0
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen < calls:
+            return None
+        first = output if isinstance(output, Tensor) else output[0]
+        if first.shape == (1, *vectors.shape):
+            new = vectors[None].clone()
+            return new if first is output else (new, *output[1:])
+        rows = stream.with_rows(stream.given(output), 0, vectors)
+        return stream.put(output, rows)
+
+    handle = last.register_forward_hook(hook)
+    try:
+        return _logits(decoder.model, given)
+    finally:
+        handle.remove()

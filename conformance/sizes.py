@@ -6,15 +6,18 @@ only the values with which the conformance run builds its test models.
 
 from typing import Any
 
-VOCAB = 96
+VOCAB, LAYERS = 96, 3
 
 SIZES: tuple[tuple[str, int], ...] = (
     (r"codebook_size", 64),
     (r".*vocab_size.*|n_tokens", VOCAB),
     (r"max_(source_|target_)?position.*|n_positions|n_ctx|max_seq_len.*", 64),
     (r"context_length|model_max_length|original_max_position_embeddings", 64),
-    (r"(encoder|decoder|.*hidden|num)_layers|n_layers?|num_(en|de)coder_layers", 3),
-    (r"num_hidden_layers|depth|num_blocks|num_global_layers", 3),
+    (
+        r"(encoder|decoder|.*hidden|num)_layers|n_layers?|num_(en|de)coder_layers",
+        LAYERS,
+    ),
+    (r"num_hidden_layers|depth|num_blocks|num_global_layers", LAYERS),
     (r"(num_)?key_value_heads|num_kv_heads|kv_n_heads|num_query_groups", 2),
     (r".*num_key_value_heads|n_head_kv", 2),
     (r".*attention_heads|n_heads?|num_heads|encoder_attention_heads", 4),
@@ -23,8 +26,7 @@ SIZES: tuple[tuple[str, int], ...] = (
     (r".*embedding_size|.*hidden_size|.*_hidden_dim|lru_width|out_hidden_size", 64),
     (r".*intermediate_size|.*ffn_dim|d_ff|dim_ff|dff|d_inner|n_inner|mlp_dim", 96),
     (r"ffn_hidden_size|feed_forward_size|.*intermediate_size_mlp|block_ffn_dim", 96),
-    (r"qk_rope_head_dim|rotary_dim", 8),
-    (r"qk_head_dim", 24),
+    (r"rotary_dim", 8),
     (r"(v_|qk_nope_|linear_(key|value)_|index_|.*_)?head_dim|d_kv|d_head", 16),
     (r"dim_head|kv_channels|attention_head_(dim|size)|linear_head_dim", 16),
     (r".*lora_rank|.*_rank|hc_lowrank|d_rel|rel_extent", 16),
@@ -64,6 +66,8 @@ _OTHER_TOWER = {
     "vision_config.rms_norm_eps": 1e-6,
 }
 
+_THREE_AXES = {"text_config.rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}}
+
 OVERRIDES: dict[str, dict[str, Any]] = {
     "blt": {
         "hidden_size_global": 64,
@@ -96,10 +100,44 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
-    "longcat_flash": {"head_dim": 8},
+    "longcat_flash": {"qk_head_dim": 32},
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "ministral": {"head_dim": 16},
     "nemotron": {"num_key_value_heads": 2},
+    "chameleon": {"vocabulary_map": {"<image>": 5}},
+    "cohere_compass": {
+        "text_config.layer_types": ["full_attention"] * 3,
+        "text_config.rope_parameters": {"full_attention": _ROPE},
+    },
+    "cosmos3_edge": _THREE_AXES,
+    "deepseek_ocr2": {
+        "text_config.mlp_layer_types": ["dense", "sparse", "sparse"],
+        "text_config.num_experts_per_tok": 2,
+    },
+    "emu3": {"vocabulary_map": {"<image>": 5}},
+    "fast_vlm": _OTHER_TOWER,
+    "perception_lm": _OTHER_TOWER | {"vision_config.model_args": {"embed_dim": 64}},
+    "glm46v": _THREE_AXES,
+    "glm4v": _THREE_AXES,
+    "glm4v_moe": {
+        "text_config.rope_parameters": _ROPE
+        | {"partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
+    },
+    "glm_ocr": _THREE_AXES,
+    "granite4_vision": {"deepstack_layer_map": [[0, 1]], "downsample_rate": "1/2"},
+    "hunyuan_vl": {"text_config.head_dim": 16},
+    "kimi_k25": {"text_config.num_key_value_heads": 4},
+    "mistral4": {
+        "rope_parameters": _ROPE | {"llama_4_scaling_beta": 0.1},
+        "num_key_value_heads": 4,
+    },
+    "molmo2": {"adapter_config.vision_feature_layer": [2, 1]},
+    "paddleocr_vl": _THREE_AXES,
+    "qwen2_5_omni_thinker": _THREE_AXES | {"vision_start_token_id": 9},
+    "qwen2_5_vl": _THREE_AXES,
+    "qwen2_vl": _THREE_AXES,
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": 9},
+    "step3p7": {"text_config.sliding_window": 4},
     "reformer": {
         "is_decoder": True,
         "axial_pos_shape": [4, 8],

@@ -12,7 +12,7 @@ from transformers.models.auto import modeling_auto
 from iglens.model.declaration import Declaration
 
 from .declarations import DECLARATIONS
-from .sizes import KNOBS, OVERRIDES, SIZES, VOCAB
+from .sizes import KNOBS, LAYERS, OVERRIDES, SIZES, VOCAB
 
 CAUSAL, IMAGE_TEXT = "causal", "image-text"
 
@@ -23,12 +23,22 @@ _NAMES = {
 
 
 def model_types(kind: str) -> dict[str, str]:
-    """Model types of a mapping, and the class of each; the first type of a class."""
-    found: dict[str, str] = {}
+    """Model types of a mapping, and the class of each; every class once.
+
+    Of several types of one class the one that the class is called after is taken.
+    """
+    of_class: dict[str, list[str]] = {}
     for model_type, name in _NAMES[kind].items():
-        if name not in found.values():
-            found[model_type] = name
-    return found
+        of_class.setdefault(name, []).append(model_type)
+    return {
+        max(types, key=lambda t: _squashed(t) in _squashed(name)): name
+        for name, types in of_class.items()
+    }
+
+
+def _squashed(name: str) -> str:
+    """Letters and digits alone."""
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def build(kind: str, model_type: str, dtype: torch.dtype, seed: int = 0) -> nn.Module:
@@ -38,6 +48,8 @@ def build(kind: str, model_type: str, dtype: torch.dtype, seed: int = 0) -> nn.M
     kind_of_config = of_class.config_class or CONFIG_MAPPING[model_type]
     model = of_class(tiny_config(kind_of_config, OVERRIDES.get(model_type, {})))
     randomise(model, seed)
+    if dtype == torch.float64 and hasattr(model.config, "_experts_implementation"):
+        model.set_experts_implementation("eager")  # the fused kernel has no float64
     return model.to(dtype).eval()
 
 
@@ -104,10 +116,19 @@ def _shrunk(key: str, value: Any, default: dict[str, Any]) -> Any:
         return _token(key, default)
     for pattern, size in SIZES:
         if re.fullmatch(pattern, key):
+            if size == LAYERS:
+                size = _layers(default)
             if "key_value" in key and value == default.get("num_attention_heads"):
                 return min(4, value)
             return min(size, value) if value > 0 else None
     return None
+
+
+def _layers(default: dict[str, Any]) -> int:
+    """As many layers as it takes for one of every kind, at least three."""
+    kinds = default.get("layer_types") or default.get("layers_block_type") or []
+    needed = max((kinds.index(kind) + 1 for kind in set(kinds)), default=0)
+    return min(max(LAYERS, needed), 8)
 
 
 def _token(key: str, default: dict[str, Any]) -> int:

@@ -1,0 +1,121 @@
+"""The conformance table: written by the run, read by the test of its age."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .rows import Row
+
+_TITLES = {
+    "causal": "Causal language models",
+    "image-text": "Text decoders of image-text models",
+}
+
+_HEAD = """# Conformance
+
+*Written by `make conformance`; not edited by hand.*
+
+Every class that the installed Transformers maps to a causal language model, and the
+text path of every image-text model, was built from its configuration class with tiny
+sizes, random weights and biases, and scales and soft-caps that act. Each was then
+loaded as a user would load it and judged against the model itself on another text: the
+logits of a plain forward pass, and of one in which only the last block's output is
+replaced by random vectors.
+
+- **exact**: equal to both within a total variation of 1e-5 (float32) or 1e-10
+  (float64). *explicit*: norm, head and post-processing were recovered and are streamed;
+  *injected*: the model's own forward reads, which is slower.
+- **refused**: iglens says why and explains nothing.
+- **unbuilt**: the class could not be made in this environment.
+- **declared**: what had to be said about the model, as a user would
+  (`Declaration(...)`).
+"""
+
+
+def counts(rows: Iterable[Row], kind: str) -> dict[str, int]:
+    """How many classes of a kind had which result."""
+    chosen = [row for row in rows if row.kind == kind]
+    found = Counter(row.single.status for row in chosen)
+    found["classes"] = len(chosen)
+    found["exact in float64"] = sum(row.double.status == "exact" for row in chosen)
+    found["wrong"] += sum(row.double.status == "wrong" for row in chosen)
+    for readout in ("explicit", "injected"):
+        found[readout] = sum(
+            row.single.status == "exact" and row.single.readout == readout
+            for row in chosen
+        )
+    return dict(found)
+
+
+def render(rows: Sequence[Row], versions: dict[str, str]) -> str:
+    """The page."""
+    made = ", ".join(f"{name} {version}" for name, version in versions.items())
+    parts = [_HEAD, f"Versions: {made}.\n"]
+    for kind, title in _TITLES.items():
+        chosen = [row for row in rows if row.kind == kind]
+        parts += [f"## {title}\n", _summary(counts(rows, kind)), _table(chosen)]
+        parts += [_reasons(chosen)]
+    return "\n".join(part for part in parts if part)
+
+
+def _summary(found: dict[str, int]) -> str:
+    """Counts as a small table."""
+    names = ("classes", "exact", "exact in float64", "explicit", "injected")
+    names += ("refused", "unbuilt", "failed", "wrong")
+    head = " | ".join(names)
+    values = " | ".join(str(found.get(name, 0)) for name in names)
+    return f"| {head} |\n|{'---|' * len(names)}\n| {values} |\n"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """One line for each class."""
+    lines = [
+        "| model type | class | float32 | float64 | readout | after the head | blocks "
+        "| declared |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: row.model_type):
+        proof = row.single
+        blocks = f"`{proof.stack}` ({proof.layers})" if proof.stack else ""
+        cells = (
+            row.model_type,
+            f"`{row.name}`",
+            proof.status,
+            row.double.status,
+            proof.readout,
+            proof.postprocess,
+            blocks,
+            row.declared,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _reasons(rows: Sequence[Row]) -> str:
+    """Why the classes that are not exact are not."""
+    lines = []
+    for row in sorted(rows, key=lambda row: row.model_type):
+        for dtype, proof in (("float32", row.single), ("float64", row.double)):
+            if proof.status != "exact" and (
+                dtype == "float32" or row.single.status == "exact"
+            ):
+                reason = re.sub(r"\s+", " ", proof.reason).replace("`", "'")
+                where = f"**{row.model_type}** in {dtype}, {proof.status}"
+                lines.append(f"- {where}: {_code(reason)}")
+    return "\n".join(["Reasons:\n", *lines, ""]) if lines else ""
+
+
+def _code(text: str) -> str:
+    """A sentence that Markdown leaves as it is."""
+    return f"`{text}`" if text else ""
+
+
+def classes_in(page: str) -> set[str]:
+    """The classes a page has a line for."""
+    return set(re.findall(r"^\| [^|]+ \| `(\w+)` \|", page, re.MULTILINE))
+
+
+def version_in(page: str, package: str) -> str | None:
+    """The version of a package that a page was made with."""
+    match = re.search(rf"^Versions: .*\b{package} ([^,\s]+?)[,.]?(?:\s|$)", page, re.M)
+    return None if match is None else match[1]
