@@ -462,14 +462,20 @@ def test_a_result_can_be_shown(decoder):
 
 
 def test_the_injected_readout_explains_like_the_explicit_one():
-    plain = Decoder(build("gpt2"), tokenizer())
-    model = build("gpt2")
-    model.lm_head.register_forward_pre_hook(lambda module, args: (args[0] * 1.0,))
-    called = Decoder(model, tokenizer())
-    explicit, injected = (explain(d, TEXT, answer=" Paris") for d in (plain, called))
-    np.testing.assert_allclose(injected.levels, explicit.levels, atol=1e-6)
-    np.testing.assert_array_equal(injected.rank, explicit.rank)
-    np.testing.assert_allclose(injected.lens_kl, explicit.lens_kl, atol=1e-5)
+    plain, hooked = build("neox"), build("neox")
+    with torch.no_grad():
+        plain.lm_head.weight.mul_(1.5)
+    hooked.lm_head.register_forward_pre_hook(lambda module, args: (args[0] * 1.5,))
+    found = [Decoder(model, tokenizer()) for model in (plain, hooked)]
+    assert [decoder.readout.kind for decoder in found] == ["explicit", "injected"]
+    for options in ({}, {"estimator": "gradient", "n_steps": 16}):
+        explicit, injected = (
+            explain(d, TEXT, answer=" Paris", **options) for d in found
+        )
+        np.testing.assert_allclose(injected.levels, explicit.levels, atol=1e-6)
+        np.testing.assert_allclose(injected.credits, explicit.credits, atol=1e-5)
+        np.testing.assert_array_equal(injected.rank, explicit.rank)
+        np.testing.assert_allclose(injected.lens_kl, explicit.lens_kl, atol=1e-5)
 
 
 PARIS = {27: 0.00033, 28: 0.0105, 29: 0.0701, 30: 0.7727}

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from families import build, full_logits, left_as_it_was, some_ids, total_variation
+from families import (
+    Handmade,
+    build,
+    full_logits,
+    left_as_it_was,
+    some_ids,
+    total_variation,
+)
 from torch import nn
 
 from iglens import Decoder, LinearReadout, UnsupportedModelError, attribute, explain
@@ -197,6 +204,50 @@ def test_weights_that_change_in_place_are_read_as_they_are_now():
     expected = own_probabilities(model, IDS)
     np.testing.assert_allclose(after.final, expected, atol=1e-6)
     assert np.abs(after.final - before.final).max() > 1e-3
+
+
+class CoarseHead(Handmade):
+    """A float32 stream in front of a bfloat16 head."""
+
+    def forward(self, input_ids):
+        hidden = self.norm(self.body(self.embed(input_ids)))
+        return self.head(hidden.bfloat16()).float()
+
+
+def test_a_head_that_streaming_would_read_otherwise_is_called():
+    model = CoarseHead()
+    model.head.bfloat16()
+    ids = [3, 17, 5, 30]
+    result = explain(Decoder(model), ids, **EVERY)
+    with torch.no_grad():
+        own = model(torch.tensor([ids]))[0].double().softmax(-1)
+    np.testing.assert_allclose(result.final, own[range(3), ids[1:]], atol=1e-6)
+    assert result.precision_gap.max() < 1e-6
+
+
+class CastsOnTheWay(Handmade):
+    """Normed states are scaled in float32 and rounded again in front of the head."""
+
+    def forward(self, input_ids):
+        hidden = self.norm(self.body(self.embed(input_ids)))
+        return self.head((hidden.float() * 0.3).bfloat16()).float()
+
+
+def test_casts_of_the_model_do_not_coarsen_what_is_read():
+    model = CastsOnTheWay().bfloat16()
+    decoder = Decoder(model)
+    assert isinstance(decoder.readout, LinearReadout)
+    trace = decoder.trace([3, 17, 5], [1, 2])
+    result = attribute(trace)
+    single = CastsOnTheWay().bfloat16().float()
+    with torch.no_grad():
+        normed = single.norm(trace.states[-1].float()) * 0.3
+        truth = single.head(normed).double().softmax(-1)[[0, 1], [17, 5]]
+        own = model(torch.tensor([[3, 17, 5]]))[0].double().softmax(-1)
+    np.testing.assert_allclose(result.final, truth, atol=1e-7)
+    expected = own[[0, 1], [17, 5]]
+    np.testing.assert_allclose(result.model_value, expected, atol=1e-6)
+    assert result.precision_gap.max() > 1e-6
 
 
 def test_the_norm_of_a_low_precision_model_is_its_own_in_float32():

@@ -134,6 +134,18 @@ def test_samples_follow_the_models_own_probabilities(model):
     assert (counts[likeliest] - expected).abs().max() < 5 * expected.sqrt().max()
 
 
+def test_every_token_can_be_sampled(model):
+    """Also those after the fiftieth, where Transformers stops unless told otherwise."""
+    model.generation_config.eos_token_id = None
+    said = continuation(model, IDS, 50, Sampling(temperature=100.0))
+    text, late = list(IDS), 0
+    for token in said:
+        order = full_logits(model, text)[-1].argsort(descending=True).tolist()
+        late += order.index(token) >= 50
+        text.append(token)
+    assert 10 < late < 40
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_an_impossible_temperature_is_refused(temperature):
     with pytest.raises(ArgumentError, match="`temperature` is"):
@@ -154,9 +166,7 @@ class Chatty(Handmade):
 @pytest.mark.parametrize("kind", [Handmade, Chatty])
 def test_a_model_that_cannot_generate_says_what_to_do(kind):
     decoder = Decoder(kind())
-    with pytest.raises(
-        UnsupportedModelError, match="Pass an `answer` or"
-    ):
+    with pytest.raises(UnsupportedModelError, match="Pass an `answer` or"):
         decoder.generate([3, 4], 2)
 
 

@@ -211,9 +211,9 @@ def test_an_answer_continues_the_prompt():
 def test_an_answer_that_would_merge_with_the_prompt_leaves_it_as_it_is():
     prompt = PLAIN.encode("The Pari")
     assert PLAIN.encode("The Paris")[-1] == token(" Paris")
-    joined = prompt + PLAIN.encode_answer(prompt, "s of")
-    assert joined[: len(prompt)] == prompt
-    assert PLAIN.tokenizer.decode(joined) == "The Paris of"
+    for answer in ("s", "s of", "s of of of"):
+        joined = prompt + PLAIN.encode_answer(prompt, answer)
+        assert PLAIN.tokenizer.decode(joined) == f"The Pari{answer}"
 
 
 def test_an_answer_in_ids_is_taken_as_it_is():
