@@ -8,7 +8,7 @@ PROMPT ?= The capital of France is
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo explain test check format docs bench smoke clean help
+.PHONY: demo explain test conformance check format docs bench smoke clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -22,6 +22,9 @@ explain: $(VENV)/installed   ## explain PROMPT="…" with the embedded model
 test: $(VENV)/developing   ## the whole test suite
 	$(BIN)/iglens models fetch smollm2
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+conformance: $(VENV)/developing   ## prove every class of Transformers, write the table
+	HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python -m conformance.run
 
 check: $(VENV)/developing   ## format, lint and types
 	$(BIN)/ruff format --check

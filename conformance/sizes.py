@@ -68,6 +68,14 @@ _OTHER_TOWER = {
 
 _THREE_AXES = {"text_config.rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}}
 
+_INDEXED = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 4,
+}
+
 OVERRIDES: dict[str, dict[str, Any]] = {
     "blt": {
         "hidden_size_global": 64,
@@ -85,7 +93,11 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note": {"num_key_value_heads": 4},
+    "dots3_note": {
+        "num_key_value_heads": 4,
+        "vision_config.num_hidden_layers": 42,
+        "vision_config.adapter_in_dim": 64,
+    },
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma3n": {
         "text_config.num_hidden_layers": 6,
@@ -110,9 +122,17 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "text_config.rope_parameters": {"full_attention": _ROPE},
     },
     "cosmos3_edge": _THREE_AXES,
+    "diffusion_gemma": {
+        "text_config.num_experts": 4,
+        "text_config.top_k_experts": 2,
+        "text_config.moe_intermediate_size": 32,
+    },
     "deepseek_ocr2": {
         "text_config.mlp_layer_types": ["dense", "sparse", "sparse"],
         "text_config.num_experts_per_tok": 2,
+    },
+    "ernie4_5_vl_moe": {
+        "text_config.rope_parameters": _ROPE | {"mrope_section": [3, 3, 2]}
     },
     "emu3": {"vocabulary_map": {"<image>": 5}},
     "fast_vlm": _OTHER_TOWER,
@@ -125,14 +145,21 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "glm_ocr": _THREE_AXES,
     "granite4_vision": {"deepstack_layer_map": [[0, 1]], "downsample_rate": "1/2"},
-    "hunyuan_vl": {"text_config.head_dim": 16},
+    "hunyuan_vl": {
+        "text_config.head_dim": 16,
+        "text_config.rope_parameters": _ROPE | {"mrope_section": [1, 2, 2, 3]},
+    },
     "kimi_k25": {"text_config.num_key_value_heads": 4},
     "mistral4": {
-        "rope_parameters": _ROPE | {"llama_4_scaling_beta": 0.1},
+        "rope_parameters": _ROPE
+        | {"llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 64},
         "num_key_value_heads": 4,
     },
     "molmo2": {"adapter_config.vision_feature_layer": [2, 1]},
+    "muse_spark": {"audio_config.num_hidden_layers": 4},
+    "nemotron_h_omni": {"vision_config.video_temporal_patch_size": 2},
     "paddleocr_vl": _THREE_AXES,
+    "qwen4_exp": _INDEXED | {f"text_config.{key}": v for key, v in _INDEXED.items()},
     "qwen2_5_omni_thinker": _THREE_AXES | {"vision_start_token_id": 9},
     "qwen2_5_vl": _THREE_AXES,
     "qwen2_vl": _THREE_AXES,

@@ -115,6 +115,12 @@ def classes_in(page: str) -> set[str]:
     return set(re.findall(r"^\| [^|]+ \| `(\w+)` \|", page, re.MULTILINE))
 
 
+def statuses_in(page: str) -> set[str]:
+    """Every status that a class has on a page."""
+    pattern = r"^\| [^|]+ \| `\w+` \| ([\w ]+) \| ([\w ]+) \|"
+    return {status for pair in re.findall(pattern, page, re.M) for status in pair}
+
+
 def version_in(page: str, package: str) -> str | None:
     """The version of a package that a page was made with."""
     match = re.search(rf"^Versions: .*\b{package} ([^,\s]+?)[,.]?(?:\s|$)", page, re.M)

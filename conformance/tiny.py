@@ -53,17 +53,12 @@ def build(kind: str, model_type: str, dtype: torch.dtype, seed: int = 0) -> nn.M
     return model.to(dtype).eval()
 
 
-def _default(kind: type[PreTrainedConfig]) -> dict[str, Any]:
-    """What a configuration says by itself."""
-    return dict(kind().to_dict())
-
-
 def tiny_config(
     kind: type[PreTrainedConfig], given: dict[str, Any]
 ) -> PreTrainedConfig:
     """A configuration of that class with every size made small."""
+    default = kind().to_dict()
     own = {key: value for key, value in given.items() if "." not in key}
-    default = _default(kind)
     changes = {
         key: new
         for key, value in default.items()

@@ -170,6 +170,8 @@ def test_the_first_of_several_distributions_is_read():
     decoder = Decoder(model)
     assert decoder.readout.vocab_size == VOCAB
     assert read(decoder, model)[1] < 1e-6
+    assert any("gives 3 distributions" in note for note in decoder.verified.notes)
+    assert not any("distributions" in n for n in Decoder(Reversible()).verified.notes)
 
 
 def test_a_declared_first_module_gives_h_0_and_outputs_the_rest():

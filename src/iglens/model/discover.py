@@ -104,7 +104,8 @@ def _special_ids(config: object) -> set[int]:
     found: set[int] = set()
     for key, value in vars(config).items() if hasattr(config, "__dict__") else ():
         if re.search(r"token_(id|index)s?$", key):
-            found |= set(value if isinstance(value, list | tuple) else [value])
+            values = value if isinstance(value, list | tuple) else [value]
+            found |= {token for token in values if isinstance(token, int)}
         elif key.endswith("_config"):
             found |= _special_ids(value)
     return found

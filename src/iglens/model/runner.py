@@ -75,6 +75,23 @@ class Runner:
         Raises:
             UnsupportedModelError: If the model does not run on these inputs.
         """
+        kept = ids.shape[1] if keep is None else keep  # virtual tokens come in front
+        logits = self._forward(ids, keep)
+        if logits.shape[1] < kept:
+            raise UnsupportedModelError(
+                f"{self.name} gives logits for {logits.shape[1]} of {kept} tokens; its "
+                "readout cannot be verified."
+            )
+        return logits.unflatten(0, (len(ids), -1))[:, 0, -kept:]
+
+    def distributions(self, ids: Int[Tensor, "texts text"]) -> int:
+        """How many distributions each token has; the first of them is read."""
+        return len(self._forward(ids, None)) // len(ids)
+
+    def _forward(
+        self, ids: Int[Tensor, "texts text"], keep: int | None
+    ) -> Float[Tensor, "rows tokens vocab"]:
+        """Logits as the model gives them, at least one row for each text."""
         arguments = self._arguments(ids, keep)
         with evaluating(self.model):
             try:
@@ -93,21 +110,11 @@ class Runner:
                 f"{self.name} gives no logits of shape (texts, tokens, vocab): it is "
                 "not a causal language model."
             )
-        kept = ids.shape[1] if keep is None else keep  # virtual tokens come in front
-        if logits.shape[1] < kept:
+        if len(logits) % len(ids):
             raise UnsupportedModelError(
-                f"{self.name} gives logits for {logits.shape[1]} of {kept} tokens; its "
-                "readout cannot be verified."
+                f"{self.name} gives {len(logits)} rows of logits for {len(ids)} texts."
             )
-        return self._first_head(logits, len(ids))[:, -kept:]
-
-    def _first_head(self, logits: Tensor, texts: int) -> Tensor:
-        """The first of several distributions per token, if there are several."""
-        if len(logits) % texts:
-            raise UnsupportedModelError(
-                f"{self.name} gives {len(logits)} rows of logits for {texts} texts."
-            )
-        return logits.unflatten(0, (texts, -1))[:, 0]
+        return logits
 
     def _arguments(self, ids: Tensor, keep: int | None) -> dict[str, Any]:
         """What to call the forward with."""

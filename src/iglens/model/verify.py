@@ -236,13 +236,9 @@ class _Case:
     def verified(self) -> Verified:
         """The case with the fastest readout that is proved."""
         readout, notes = self._fastest()
+        notes += self._facts()
         wrong = readout.logits(self._states[-2])
         power = float(total_variation(wrong, self._logits).max())
-        if not self._stream.chained:
-            notes += (
-                f"{self._runner.name} changes the stream between layers; h_k is taken "
-                "at the input of the next layer.",
-            )
         return Verified(
             self._stream,
             readout,
@@ -252,6 +248,20 @@ class _Case:
             power / self._tolerance.total_variation,
             notes,
         )
+
+    def _facts(self) -> tuple[str, ...]:
+        """What a user should know of an odd stream or output."""
+        name, facts = self._runner.name, []
+        if not self._stream.chained and self._stream.first is None:
+            facts.append(
+                f"{name} changes the stream between layers; h_k is taken at the input "
+                "of the next layer."
+            )
+        if (heads := self._runner.distributions(self._ids)) > 1:
+            facts.append(
+                f"{name} gives {heads} distributions for each token; the first is read."
+            )
+        return tuple(facts)
 
     def _fastest(self) -> tuple[AbstractReadout, tuple[str, ...]]:
         """The explicit readout if it equals the injected one everywhere we look."""

@@ -1,0 +1,130 @@
+"""The conformance run: a sample of it, its own guards, and the age of its table."""
+
+import warnings
+from dataclasses import replace
+from importlib.metadata import version
+
+import pytest
+import torch
+
+from conformance import prove, run, table, tiny
+from conformance.rows import Row
+from iglens import Decoder, UnsupportedModelError
+from iglens.model.declaration import Declaration
+
+ODD = {
+    "llama": "explicit",
+    "gemma2": "explicit",
+    "granite": "explicit",
+    "minicpm3": "explicit",  # scaled before the head
+    "mamba": "explicit",
+    "deepseek_v4": "explicit",  # several streams, merged by a module
+    "xlnet": "explicit",  # tokens before texts; declared to read left to right
+    "musicgen": "explicit",  # one distribution per codebook; declared inputs
+    "xlm": "explicit",  # no block modules; declared first module
+    "hrm_text": "explicit",  # looped blocks
+    "rwkv": "explicit",  # the stream is halved between blocks
+    "prophetnet": "injected",  # the text stands three times on its axis
+    "reformer": "injected",  # two tensors
+    "cpmant": "injected",  # a prefix, and tokens that see later ones
+    "blt": "injected",  # bytes and patches
+}
+
+
+def built(model_type, dtype=torch.float32, kind=tiny.CAUSAL):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # models warn of sizes this small
+        return tiny.build(kind, model_type, dtype)
+
+
+def proved(model_type, dtype=torch.float32):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return prove.prove(built(model_type, dtype), tiny.declaration(model_type))
+
+
+@pytest.mark.parametrize("model_type", ODD)
+def test_odd_classes_are_exact(model_type):
+    proof = proved(model_type)
+    assert (proof.status, proof.readout) == ("exact", ODD[model_type]), proof.reason
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "prophetnet"])
+def test_they_are_exact_in_float64_too(model_type):
+    proof = proved(model_type, torch.float64)
+    assert proof.status == "exact", proof.reason
+    assert proof.missed < 1e-12
+
+
+def test_a_tail_that_reads_other_states_is_refused():
+    proof = proved("inkling2_text")
+    assert proof.status == "refused"
+    assert "no stack of layers has a per-position readout" in proof.reason
+
+
+@pytest.mark.parametrize("model_type", ["cpmant", "prophetnet"])
+def test_what_sees_later_tokens_is_refused_unless_declared(model_type):
+    declared = tiny.declaration(model_type)
+    alone = Declaration(inputs=declared.inputs)
+    assert "not causal" in prove.prove(built(model_type), alone).reason
+    decoder = Decoder(built(model_type), declaration=declared)
+    decoder.trace([5, 6, 7], [3])
+    with pytest.raises(UnsupportedModelError, match="only position 3, what comes"):
+        decoder.trace([5, 6, 7], [2, 3])
+
+
+def test_knobs_and_biases_act():
+    model = built("gemma2")
+    assert model.config.final_logit_softcapping == 5.0
+    assert proved("gemma2").postprocess == "softcap 5"
+    weights = [p.detach() for p in model.parameters() if p.numel() > 1]
+    assert all(float(weight.std()) > 0.01 for weight in weights)
+
+
+def test_a_wrong_readout_is_called_wrong():
+    decoder = Decoder(built("llama"))
+    assert prove._missed(decoder, Declaration()) <= prove.LIMITS[torch.float32]
+    readout = decoder.readout
+    capped = replace(readout, own_logits=lambda h: readout.own_logits(h).clamp(-2, 2))
+    decoder.verified = replace(decoder.verified, readout=capped)
+    assert prove._missed(decoder, Declaration()) > 1e-3
+
+
+def row(status, double="exact", kind=tiny.CAUSAL):
+    return Row(
+        kind,
+        "llama",
+        "LlamaForCausalLM",
+        "",
+        prove.Proof(status, readout="explicit", missed=0.1),
+        prove.Proof(double, missed=0.2),
+    )
+
+
+def test_only_wrong_readings_and_lost_classes_are_complaints():
+    good = row("exact")
+    assert run.complaints([good, row("refused")], whole=False) == []
+    enough = [good] * 181 + [row("exact", kind=tiny.IMAGE_TEXT)] * 94
+    assert run.complaints(enough, whole=True) == []
+    assert "0.1" in run.complaints([row("wrong")], whole=False)[0]
+    assert "0.2" in run.complaints([row("exact", "wrong")], whole=False)[0]
+    assert "causal: 177 exact, 178 before" in run.complaints(enough[4:], whole=True)
+
+
+def test_a_page_can_be_read_back():
+    page = table.render([row("exact")], {"transformers": "5.0.1", "torch": "2.6"})
+    assert table.classes_in(page) == {"LlamaForCausalLM"}
+    assert table.version_in(page, "transformers") == "5.0.1"
+    assert table.version_in(page, "torch") == "2.6"
+
+
+def test_the_table_in_the_docs_is_of_the_installed_transformers():
+    page = run.PAGE.read_text(encoding="utf-8")
+    assert table.version_in(page, "transformers") == version("transformers"), (
+        "stale: run `make conformance`"
+    )
+    for kind in (tiny.CAUSAL, tiny.IMAGE_TEXT):
+        assert set(tiny.model_types(kind).values()) <= table.classes_in(page)
+    assert "| wrong |" in page
+    assert "failed" not in table.statuses_in(page)
+    assert "wrong" not in table.statuses_in(page)
