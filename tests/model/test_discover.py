@@ -113,6 +113,17 @@ class InTuples(Block):
         return {"out": (mask.mean(), super().forward(hidden), [mask])}
 
 
+class InParts(Handmade):
+    """Blocks made of numbered parts, the last of which gives the block's output."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Sequential(Block(), Block()) for _ in range(3)),
+        )
+        randomise(self)
+
+
 class SideTower(Handmade):
     """A second, longer stack that runs first, as a vision tower does."""
 
@@ -141,6 +152,7 @@ HANDMADE = {
     "a changed stream": (Rescaled, ["body.0", "body.1", "body.2"]),
     "a stream that always changes": (AlwaysRescaled, ["body.0", "body.1", "body.2"]),
     "nested arguments": (Wrapped, ["h.0", "h.1", "h.2"]),
+    "numbered parts in blocks": (InParts, ["body.0", "body.1", "body.2"]),
     "a longer tower before": (SideTower, ["body.0", "body.1", "body.2"]),
     "one flat row": (flat, ["1", "2", "3"]),
 }

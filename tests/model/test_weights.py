@@ -57,6 +57,14 @@ def test_a_hash_is_read_once_per_size_and_time(folder):
     assert weights_sha256(folder) == sha256(b"WEIGHTS")
 
 
+def test_a_file_of_another_size_is_read_again_whatever_its_time(folder):
+    file = folder / "model.safetensors"
+    for content in (b"weights", b"more weights"):
+        file.write_bytes(content)
+        os.utime(file, ns=(1, 1))
+        assert weights_sha256(folder) == sha256(content)
+
+
 def test_two_files_of_one_name_are_told_apart(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
