@@ -8,7 +8,7 @@ from torch import Tensor
 
 from iglens.model.declaration import Declaration
 
-CODEBOOKS = 4
+CODEBOOKS, IMAGE_TOKENS, IMAGE_TOKEN = 4, 4, 90
 
 
 def _codebooks(ids: Tensor) -> Mapping[str, Any]:
@@ -28,7 +28,27 @@ def _without_mask(ids: Tensor) -> Mapping[str, Any]:
     return {"input_ids": ids, "use_cache": False}
 
 
+def _behind_an_image(ids: Tensor) -> Mapping[str, Any]:
+    """An image of its own, always the same, in front of the text."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, 32, 32, generator=generator).expand(len(ids), -1, -1, -1)
+    front = torch.full((len(ids), IMAGE_TOKENS), IMAGE_TOKEN)
+    return {
+        "input_ids": torch.cat([front, ids], 1),
+        "pixel_values": image,
+        "use_cache": False,
+    }
+
+
+def _behind_a_question(ids: Tensor) -> Mapping[str, Any]:
+    """The same where a second text says what to look for in the image."""
+    question = torch.ones(len(ids), 2, dtype=torch.int64)
+    return {**_behind_an_image(ids), "qformer_input_ids": question}
+
+
 DECLARATIONS: dict[str, Declaration] = {
+    "blip-2": Declaration(inputs=_behind_an_image),
+    "instructblip": Declaration(inputs=_behind_a_question),
     "cpmant": Declaration(causal=False),
     "musicgen": Declaration(inputs=_codebooks),
     "musicgen_melody": Declaration(inputs=_codebooks),

@@ -95,8 +95,14 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note": {
         "num_key_value_heads": 4,
-        "vision_config.num_hidden_layers": 42,
+        "text_config.num_key_value_heads": 4,
         "vision_config.adapter_in_dim": 64,
+        "vision_config.embed_dim": 64,
+        "vision_config.num_hidden_layers": 42,
+        "vision_config.adapter_out_dim": 64,
+        "audio_config.adapter_out_dim": 64,
+        "audio_config.hidden_size": 64,
+        "audio_config.adapter_input_size": 64,
     },
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma3n": {
@@ -116,6 +122,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "ministral": {"head_dim": 16},
     "nemotron": {"num_key_value_heads": 2},
+    "blip-2": {"image_token_index": 90, "num_query_tokens": 4},
+    "instructblip": {"image_token_index": 90, "num_query_tokens": 4},
     "chameleon": {"vocabulary_map": {"<image>": 5}},
     "cohere_compass": {
         "text_config.layer_types": ["full_attention"] * 3,
@@ -156,6 +164,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
     },
     "molmo2": {"adapter_config.vision_feature_layer": [2, 1]},
+    "inkling_mm_model": {"vision_config.n_layers": 6},
     "muse_spark": {"audio_config.num_hidden_layers": 4},
     "nemotron_h_omni": {"vision_config.video_temporal_patch_size": 2},
     "paddleocr_vl": _THREE_AXES,

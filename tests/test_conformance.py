@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from conformance import prove, run, table, tiny
+from conformance import declarations, prove, run, table, tiny
 from conformance.rows import Row
 from iglens import Decoder, UnsupportedModelError
 from iglens.model.declaration import Declaration
@@ -54,6 +54,14 @@ def test_they_are_exact_in_float64_too(model_type):
     proof = proved(model_type, torch.float64)
     assert proof.status == "exact", proof.reason
     assert proof.missed < 1e-12
+
+
+def test_text_behind_an_image_is_read_with_the_image_as_a_prefix():
+    model = built("blip-2", kind=tiny.IMAGE_TEXT)
+    declared = tiny.declaration("blip-2")
+    decoder = Decoder(model, declaration=declared)
+    assert decoder.verified.stream.prefix == declarations.IMAGE_TOKENS
+    assert prove.prove(model, declared).status == "exact"
 
 
 def test_a_tail_that_reads_other_states_is_refused():
