@@ -136,7 +136,7 @@ trace = make_trace()
 for wrong, kind, words in (
     (lambda: attribute(trace, unit="percent"), ArgumentError, "log_probability"),
     (lambda: Gradient(4, "simpson"), ArgumentError, "gauss-legendre"),
-    (lambda: attribute(trace, baseline=0), ArgumentTypeError, "12 numbers"),
+    (lambda: attribute(trace, baseline=0), ArgumentTypeError, "as a state has"),
     (lambda: attribute(trace, baseline=None), ArgumentTypeError, "paper-mean"),
     (
         lambda: trace.with_states(trace.states, trace.logits[1:]),

@@ -27,8 +27,9 @@ from iglens import (
     explain,
 )
 from iglens.model.discover import arbitrary_tokens
+from iglens.model.noise import measure_noise
 from iglens.model.runner import Runner
-from iglens.model.verify import last_output_replaced, measure_noise, verify
+from iglens.model.verify import last_output_replaced, verify
 
 IDS = some_ids()
 EVERY = {"positions": "all", "max_new_tokens": 0}

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError
 from ..readout import MEMORY_BUDGET
 from ..readout.target import level
-from ..records import UNITS, Attribution, Flag, ReadoutInfo, Unit
+from ..records import Attribution, Flag, ReadoutInfo, Unit, check_unit
 from ..trace import Trace
 from .baseline import LARGE_BASELINE
 from .estimator import AbstractEstimator, Observed
@@ -68,8 +67,7 @@ def attribute(
     References:
         arXiv:2606.29693 for the identity.
     """
-    if unit not in UNITS:
-        raise ArgumentError(f"`unit` is {unit!r}; known are {', '.join(UNITS)}.")
+    check_unit(unit)
     estimator = estimator or Observed()
     rows = resolve_rows(trace, targets)
     path = make_path(trace, layers, baseline)

@@ -56,26 +56,39 @@ def resolve_baseline(
             is not finite.
         ArgumentTypeError: If it is neither.
     """
+    check_baseline(baseline)
     if isinstance(baseline, Tensor):
         return Baseline("vector", _vector(trace, baseline))
-    if not isinstance(baseline, str):
-        raise ArgumentTypeError(
-            f"`baseline` is a {type(baseline).__name__}; pass a tensor of "
-            f"{trace.states.shape[-1]} numbers or one of {list(BASELINES)}."
-        )
     if baseline == "embedding":
         return Baseline("embedding", None)
     if baseline == "zero":
         return Baseline("zero", torch.zeros_like(trace.states[0]))
     if baseline == "mean":
         return Baseline("mean", trace.causal_mean)
-    if baseline == "paper-mean":
-        lowest = trace.layers.index(layers[1])
-        mean = trace.text_mean[lowest].expand_as(trace.causal_mean)
-        return Baseline("paper-mean", mean, through_embedding=False)
-    raise ArgumentError(
-        f"`baseline` is {baseline!r}; known are {', '.join(BASELINES)}, or a vector."
-    )
+    lowest = trace.layers.index(layers[1])
+    mean = trace.text_mean[lowest].expand_as(trace.causal_mean)
+    return Baseline("paper-mean", mean, through_embedding=False)
+
+
+def check_baseline(baseline: object) -> None:
+    """Refuse what is neither the name of a baseline nor a vector.
+
+    Raises:
+        ArgumentError: If the name is unknown.
+        ArgumentTypeError: If it is neither a name nor a tensor.
+    """
+    if isinstance(baseline, Tensor):
+        return
+    if not isinstance(baseline, str):
+        raise ArgumentTypeError(
+            f"`baseline` is a {type(baseline).__name__}; pass a tensor of as many "
+            f"numbers as a state has or one of {list(BASELINES)}."
+        )
+    if baseline not in BASELINES:
+        raise ArgumentError(
+            f"`baseline` is {baseline!r}; known are {', '.join(BASELINES)}, or a "
+            "vector."
+        )
 
 
 def _vector(trace: Trace, vector: Tensor) -> Float[Tensor, "rows d_model"]:

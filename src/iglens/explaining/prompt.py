@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from ..attribution import AbstractEstimator, Gradient, Observed, attribute
+from ..attribution.baseline import check_baseline
 from ..attribution.estimator import Rule
+from ..attribution.path import path_layers
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.generate import Sampling
 from ..model.text import Prompt
-from ..records import Attribution, Target, Unit
+from ..records import Attribution, Target, Unit, check_unit
 from .choices import choose_layers, choose_positions
 
 TargetLike = str | int | Target
@@ -98,6 +100,10 @@ def explain(
     """
     chosen = choose_layers(layers, decoder.n_layers)
     rule_of_credit = _estimator(estimator, n_steps, rule)
+    start = torch.from_numpy(baseline) if isinstance(baseline, np.ndarray) else baseline
+    check_unit(unit)  # before the model runs
+    check_baseline(start)
+    path_layers(decoder.n_layers, chosen)
     prompt_ids = decoder.encode(
         prompt, chat=chat, system=system, special_tokens=special_tokens
     )
@@ -120,9 +126,7 @@ def explain(
     return attribute(
         trace,
         plan.targets,
-        baseline=torch.from_numpy(baseline)
-        if isinstance(baseline, np.ndarray)
-        else baseline,
+        baseline=start,
         unit=unit,
         estimator=rule_of_credit,
         diagnostics=diagnostics,

@@ -40,59 +40,95 @@ class Captured:
 
 @dataclass(eq=False)
 class _Taken:
-    """States as they come in."""
+    """States as they come in, of several texts of one batch."""
 
-    places: Tensor
-    states: dict[int, Tensor] = field(default_factory=dict)
-    means: dict[int, Tensor] = field(default_factory=dict)
-    causal_mean: Tensor | None = None
+    lengths: Sequence[int]
+    places: Sequence[Tensor]
+    states: dict[int, list[Tensor]] = field(default_factory=dict)
+    means: dict[int, list[Tensor]] = field(default_factory=dict)
+    causal_means: list[Tensor] = field(default_factory=list)
 
-    def take(self, layer: int, rows: Float[Tensor, "text d_model"]) -> None:
-        """Keep the wanted places of one layer's states, and its mean."""
-        places = self.places.to(rows.device)
-        self.states[layer] = rows[places].clone()
-        self.means[layer] = rows.mean(0, dtype=torch.float64).to(rows.dtype)
-        if layer == 0:
-            sums = rows.cumsum(0, dtype=torch.float64)[places]
-            self.causal_mean = (sums / (places[:, None] + 1)).to(rows.dtype)
+    def take(self, layer: int, streams: Float[Tensor, "texts text d_model"]) -> None:
+        """Keep the wanted places of one layer's states, and the texts' means."""
+        self.states[layer], self.means[layer] = [], []
+        for index, length in enumerate(self.lengths):
+            rows = streams[index, :length]
+            places = self.places[index].to(rows.device)
+            self.states[layer].append(rows[places].clone())
+            mean = rows.mean(0, dtype=torch.float64)
+            self.means[layer].append(mean.to(rows.dtype))
+            if layer == 0:
+                sums = rows.cumsum(0, dtype=torch.float64)[places]
+                self.causal_means.append((sums / (places[:, None] + 1)).to(rows.dtype))
 
 
 def capture(
     runner: Runner,
     stream: Stream,
-    ids: Int[Tensor, "texts text"],
+    ids: Int[Tensor, "one text"],
     places: Int[Tensor, " rows"],
     layers: Sequence[int],
 ) -> Captured:
-    """States and logits at some places of one text, in one forward pass.
+    """States and logits at some places of one text; see `capture_batch`."""
+    return capture_batch(runner, stream, [ids[0]], [places], layers)[0]
+
+
+def capture_batch(
+    runner: Runner,
+    stream: Stream,
+    texts: Sequence[Int[Tensor, " _"]],
+    places: Sequence[Int[Tensor, " _"]],
+    layers: Sequence[int],
+) -> list[Captured]:
+    """States and logits at some places of several texts, in one forward pass.
+
+    Shorter texts are filled up on the right. No token sees a later one, so the
+    filling changes nothing in front of it, and the positions are right as they are.
 
     Args:
         runner: The model.
         stream: Where its residual stream runs.
-        ids: Token ids of one text.
-        places: Indices of the tokens whose states are wanted, ascending.
+        texts: Token ids of every text.
+        places: Indices of the tokens whose states are wanted, per text, ascending.
         layers: Layers whose states are wanted, 0 and the last among them.
 
     Raises:
         UnsupportedModelError: If the model no longer runs the blocks it had.
     """
-    taken = _Taken(places)
-    keep = ids.shape[1] - int(places.min())
+    lengths = [len(text) for text in texts]
+    taken = _Taken(lengths, places)
+    ids = torch.stack([_filled(text, max(lengths)) for text in texts])
+    start = min(int(wanted.min()) for wanted in places)
     with model_lock(runner.model), _hooks(stream, frozenset(layers), taken.take):
-        logits = runner(ids, keep=keep)[0]
+        logits = runner(ids, keep=max(lengths) - start)
     if lost := sorted(set(layers) - set(taken.states)):
         raise UnsupportedModelError(
             f"{runner.name} ran without passing layers {lost}: its blocks are others "
             "than when it was verified. Make a new `Decoder` of it."
         )
-    device = taken.states[stream.n_layers].device
-    rows = logits[(places - places.min()).to(logits.device)]
-    assert taken.causal_mean is not None  # layer 0 is always wanted
+    return [
+        _captured(taken, layers, index, logits[index][places[index] - start])
+        for index in range(len(texts))
+    ]
+
+
+def _filled(text: Int[Tensor, " text"], length: int) -> Int[Tensor, " filled"]:
+    """The text, its last token repeated until it has a length."""
+    return torch.cat([text, text[-1:].repeat(length - len(text))])
+
+
+def _captured(
+    taken: _Taken, layers: Sequence[int], index: int, logits: Tensor
+) -> Captured:
+    """What was taken of one text, on the device of its last states."""
+    device = taken.states[layers[-1]][index].device
+    states = [taken.states[layer][index].to(device) for layer in layers]
+    means = [taken.means[layer][index].to(device) for layer in layers]
     return Captured(
-        torch.stack([taken.states[layer].to(device) for layer in layers]),
-        torch.stack([taken.means[layer].to(device) for layer in layers]),
-        taken.causal_mean.to(device),
-        rows.clone().to(device),
+        torch.stack(states),
+        torch.stack(means),
+        taken.causal_means[index].to(device),
+        logits.clone().to(device),
     )
 
 
@@ -102,7 +138,7 @@ def _hooks(
     layers: frozenset[int],
     take: Callable[[int, Tensor], None],
 ) -> Iterator[None]:
-    """While open, every wanted layer's states of the first text are handed over."""
+    """While open, every wanted layer's states are handed over."""
     calls = 0
 
     def on_first(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -110,18 +146,18 @@ def _hooks(
             tensor = next(
                 t for _, t in tensors((args, kwargs)) if t.is_floating_point()
             )
-            take(0, stream.to_rows(tensor)[0])
+            take(0, stream.to_rows(tensor))
 
     def on_input(module: nn.Module, args: Any, kwargs: Any) -> None:
         nonlocal calls
         if calls in layers and stream.first is None:
-            take(calls, stream.to_rows(stream.taken(args, kwargs))[0])
+            take(calls, stream.to_rows(stream.taken(args, kwargs)))
         calls += 1
 
     def on_output(module: nn.Module, args: Any, output: Any) -> None:
         last = calls == stream.n_layers
         if last or (stream.first is not None and calls in layers):
-            take(calls, stream.to_rows(stream.given(output))[0])
+            take(calls, stream.to_rows(stream.given(output)))
 
     handles = []
     try:

@@ -1,7 +1,9 @@
 """The model adapter: any decoder of Transformers as traces, verified."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,18 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from .. import __version__
-from ..attribution.path import path_layers
 from ..errors import ArgumentError, ArgumentTypeError, UnsupportedModelError
 from ..readout import AbstractReadout
 from ..records import ModelInfo, Provenance, Target
 from ..trace import Trace
-from .capture import capture
 from .declaration import Declaration
 from .generate import Sampling, continuation
 from .injected import model_lock
 from .load import Source, load_model
+from .noise import keeps_texts_apart
 from .runner import Runner, text_config
 from .text import Prompt, TextCodec
+from .tracer import Tracer
 from .verify import Verified, verify
 
 
@@ -206,41 +208,73 @@ class Decoder:
             ArgumentError: If a position or a layer is out of range.
             UnsupportedModelError: If the model has changed since it was verified.
         """
-        wanted = sorted(set(positions))
-        _check_positions(wanted, len(ids))
-        if not self._declaration.causal and wanted != [len(ids)]:
-            raise UnsupportedModelError(
-                f"{self._source.id} is declared not to be causal: of this text only "
-                f"position {len(ids)}, what comes next, has a next-token probability."
+        return self._traces([ids], [positions], layers, prompt, settings)[0]
+
+    def trace_many(
+        self,
+        texts: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        *,
+        layers: Sequence[int] | None = None,
+        settings: dict[str, object] | None = None,
+    ) -> list[Trace]:
+        """Run the model once on several texts of any lengths.
+
+        Equals `trace` of one after the other, within the noise floor. A model for
+        which that does not hold runs them one by one, and the traces say so.
+
+        Args:
+            texts: Token ids of every text.
+            positions: Indices of predicted tokens, per text; see `trace`.
+            layers: Layers to keep, None for all.
+            settings: What else a rerun needs, for the record.
+
+        Raises:
+            ArgumentError: If there is not one list of positions per text, or one of
+                them is out of range.
+        """
+        if len(texts) != len(positions) or not texts:
+            raise ArgumentError(
+                f"`texts` holds {len(texts)} and `positions` {len(positions)}; give "
+                "at least one text, and positions for each."
             )
-        self.check_length(len(ids))
-        kept = path_layers(self.n_layers, layers)
-        text = torch.tensor(list(ids))
-        places = torch.tensor(wanted) - 1
-        stream = self.verified.stream
-        taken = capture(self._runner, stream, text[None], places, kept)
-        if taken.states.dtype != self.readout.dtype:
-            raise UnsupportedModelError(
-                f"The model was verified in {self.readout.dtype} and now runs in "
-                f"{taken.states.dtype}. Make a new `Decoder` of it."
-            )
-        return Trace(
-            token_ids=text,
-            token_texts=tuple(self.token_text(token) for token in ids),
-            positions=torch.tensor(wanted),
-            layers=kept,
-            states=taken.states,
-            causal_mean=taken.causal_mean,
-            text_mean=taken.means,
-            logits=taken.logits,
-            readout=self.readout,
-            noise=self.verified.noise,
-            tolerance=self.verified.tolerance,
-            power=self.verified.power,
-            modules=stream.names,
-            decode=self.token_text,
-            provenance=self.provenance(prompt, settings),
-            warnings=self._text_warnings(ids),
+        if len(texts) == 1 or self.batch_safe:
+            return self._traces(texts, positions, layers, None, settings)
+        note = (
+            f"{self._source.id} gives a text other probabilities among other texts; "
+            "the texts were run one by one."
+        )
+        found = [
+            self.trace(ids, wanted, layers=layers, settings=settings)
+            for ids, wanted in zip(texts, positions, strict=True)
+        ]
+        return [replace(t, warnings=(*t.warnings, note)) for t in found]
+
+    @cached_property
+    def batch_safe(self) -> bool:
+        """Whether texts of several lengths may share a batch; tried on first use."""
+        return keeps_texts_apart(self._runner, self.verified.noise)
+
+    def _traces(
+        self,
+        texts: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        layers: Sequence[int] | None,
+        prompt: str | None,
+        settings: dict[str, object] | None,
+    ) -> list[Trace]:
+        """Traces of some texts, in one forward pass."""
+        for ids in texts:
+            self.check_length(len(ids))
+        tracer = Tracer(
+            self._runner,
+            self.verified,
+            self._codec,
+            self._source.id,
+            self._declaration.causal,
+        )
+        return tracer.traces(
+            texts, positions, layers, self.provenance(prompt, settings)
         )
 
     def provenance(
@@ -292,16 +326,6 @@ class Decoder:
                 "`max_new_tokens`."
             )
 
-    def _text_warnings(self, ids: Sequence[int]) -> tuple[str, ...]:
-        """What a reader must know about this text and this model."""
-        if self._codec.doubled_bos(ids):
-            return (
-                *self.verified.notes,
-                "The text starts with the beginning-of-text token twice; the tokenizer "
-                "adds one itself (`special_tokens=False` leaves it out).",
-            )
-        return self.verified.notes
-
     def __repr__(self) -> str:
         """Name, layers, and how it is read."""
         return (
@@ -321,16 +345,4 @@ def _refuse_other_kinds(model: nn.Module) -> None:
     if "Classification" in type(model).__name__:
         raise UnsupportedModelError(
             f"{type(model).__name__} has no next-token distribution to explain."
-        )
-
-
-def _check_positions(positions: Sequence[int], length: int) -> None:
-    """Refuse positions that no state of this text predicts."""
-    if not positions:
-        raise ArgumentError("`positions` is empty: there is nothing to explain.")
-    if positions[0] < 1 or positions[-1] > length:
-        bad = positions[0] if positions[0] < 1 else positions[-1]
-        raise ArgumentError(
-            f"`positions` names {bad}; a text of {length} tokens has predictions for "
-            f"1 (after its first token) to {length} (what comes next)."
         )

@@ -24,12 +24,16 @@ from .declaration import Declaration
 from .discover import arbitrary_tokens, find_streams
 from .explicit import explicit_readout
 from .injected import Injected
+from .noise import (
+    TOKENS,
+    beside_another_text,
+    measure_noise,
+    measure_tolerance,
+    rounding,
+)
 from .runner import Runner
 from .stream import Stream
 from .tail import trace_tail
-
-TOKENS = 9
-"""Length of the text the model is verified on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,82 +94,6 @@ def verify(runner: Runner, declaration: Declaration | None = None) -> Verified:
         "model's own probabilities. "
         + "; ".join(f"{name}: {reason}" for name, reason in tried.items())
         + "."
-    )
-
-
-def measure_noise(
-    runner: Runner,
-    ids: Tensor,
-    logits: Float[Tensor, "text vocab"],
-    causal: bool = True,
-) -> NoiseFloor:
-    """What running the same tokens in another batch, or cut short, changes.
-
-    Cutting a text short is no test where tokens see later ones.
-    """
-    half = len(logits) // 2 + 1
-    others = [runner(ids.repeat(3, 1))[0], runner(beside_another_text(ids))[0]]
-    if causal:
-        others.append(runner(ids[:, :half])[0])
-    changes = [_changes(other, logits[: len(other)]) for other in others]
-    least = resolution(logits)
-    return NoiseFloor(
-        probability=max(least, *(probability for _, probability, _ in changes)),
-        log_probability=max(4 * least, *(log for _, _, log in changes)),
-    )
-
-
-def beside_another_text(ids: Tensor) -> Tensor:
-    """A batch of this text and the same tokens in reverse."""
-    return torch.cat([ids, ids.flip(1)])
-
-
-def measure_tolerance(
-    injected: AbstractReadout,
-    states: Float[Tensor, "text d_model"],
-    read: Float[Tensor, "text vocab"],
-) -> Tolerance:
-    """What reading the same states one by one, or among more, changes."""
-    alone = torch.cat([injected.logits(states[[i]]) for i in range(len(states))])
-    among = injected.logits(states.repeat(5, 1))[: len(states)]
-    changes = [_changes(other, read) for other in (alone, among)]
-    least = _rounding(read)
-    return Tolerance(
-        total_variation=MARGIN * max(least, *(tv for tv, _, _ in changes)),
-        log_probability=MARGIN * max(4 * least, *(log for _, _, log in changes)),
-    )
-
-
-def resolution(logits: Tensor) -> float:
-    """Resolution of the logits' dtype at their size.
-
-    A lower bound on rounding, since a small model may happen to show none.
-    """
-    size = float(logits.abs().masked_fill(~logits.isfinite(), 0.0).max())
-    return max(torch.finfo(logits.dtype).eps * size, 1e-12)
-
-
-def _rounding(logits: Tensor) -> float:
-    """Total variation that rounding may cause where none is seen."""
-    least = resolution(logits)
-    if logits.dtype not in (torch.float32, torch.float64):
-        least /= 32  # sums are kept in float32: single logits flip by one step
-    return least
-
-
-def _changes(
-    ours: Float[Tensor, "text vocab"], own: Float[Tensor, "text vocab"]
-) -> tuple[float, float, float]:
-    """Total variation, largest change of a probability, and of its logarithm.
-
-    Logarithms are compared for tokens within 20 nats of the most probable.
-    """
-    one, other = (logits.double().log_softmax(-1) for logits in (ours, own))
-    relevant = other > other.amax(-1, keepdim=True) - 20
-    return (
-        float(total_variation(ours, own).max()),
-        float((one.exp() - other.exp()).abs().max()),
-        float((one - other).abs().masked_fill(~relevant, 0.0).max()),
     )
 
 
@@ -359,7 +287,7 @@ def _check_causality(runner: Runner, ids: Tensor, logits: Tensor) -> None:
     changed[0, -1] = (changed[0, -1] + 1) % max(2, int(ids.max()) + 1)
     moved = total_variation(runner(changed)[0, :-1], logits[:-1])
     beside = total_variation(runner(beside_another_text(ids))[0], logits)
-    if float(moved.max()) > MARGIN * max(float(beside.max()), _rounding(logits)):
+    if float(moved.max()) > MARGIN * max(float(beside.max()), rounding(logits)):
         raise UnsupportedModelError(
             f"{runner.name} is not causal: changing the last token changes what is "
             f"predicted before it (total variation {float(moved.max()):.2g}). Only "

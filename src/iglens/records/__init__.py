@@ -4,7 +4,7 @@ from .attribution import Attribution
 from .flag import Flag
 from .provenance import ModelInfo, Provenance, ReadoutInfo
 from .segment import Segment, block_segment
-from .target import UNITS, Target, Unit
+from .target import UNITS, Target, Unit, check_unit
 
 __all__ = [
     "UNITS",
@@ -17,4 +17,5 @@ __all__ = [
     "Target",
     "Unit",
     "block_segment",
+    "check_unit",
 ]

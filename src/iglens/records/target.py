@@ -11,6 +11,16 @@ Unit = Literal["probability", "log_probability", "log_odds"]
 UNITS: tuple[Unit, ...] = ("probability", "log_probability", "log_odds")
 
 
+def check_unit(unit: str) -> None:
+    """Refuse what is no unit.
+
+    Raises:
+        ArgumentError: If it is none of `UNITS`.
+    """
+    if unit not in UNITS:
+        raise ArgumentError(f"`unit` is {unit!r}; known are {', '.join(UNITS)}.")
+
+
 @dataclass(frozen=True)
 class Target:
     """A token, or a set of tokens whose probabilities are added.

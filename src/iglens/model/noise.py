@@ -1,0 +1,108 @@
+"""How much of a model's output is rounding: measured, not assumed.
+
+Running the same text in another batch takes other kernels, which round differently.
+The noise floor is what that changes in the model's output; the tolerance is what
+reading one and the same state in another batch changes.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..readout import AbstractReadout
+from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance, total_variation
+from .discover import arbitrary_tokens
+from .runner import Runner
+
+TOKENS = 9
+"""Length of the text a model is verified on."""
+
+
+def measure_noise(
+    runner: Runner,
+    ids: Tensor,
+    logits: Float[Tensor, "text vocab"],
+    causal: bool = True,
+) -> NoiseFloor:
+    """What running the same tokens in another batch, or cut short, changes.
+
+    Cutting a text short is no test where tokens see later ones.
+    """
+    half = len(logits) // 2 + 1
+    others = [runner(ids.repeat(3, 1))[0], runner(beside_another_text(ids))[0]]
+    if causal:
+        others.append(runner(ids[:, :half])[0])
+    changes = [distances(other, logits[: len(other)]) for other in others]
+    least = resolution(logits)
+    return NoiseFloor(
+        probability=max(least, *(probability for _, probability, _ in changes)),
+        log_probability=max(4 * least, *(log for _, _, log in changes)),
+    )
+
+
+def keeps_texts_apart(runner: Runner, noise: NoiseFloor) -> bool:
+    """Whether a text filled up on the right, beside a longer one, stays as it is."""
+    long = arbitrary_tokens(runner.model, (1, TOKENS))
+    short = long[:, : TOKENS // 2].flip(1)
+    filled = torch.cat([short, short[:, -1:].repeat(1, TOKENS - short.shape[1])], 1)
+    together = runner(torch.cat([long, filled]))
+    alone = (runner(long)[0], runner(short)[0])
+    moved = [
+        distances(together[i, : len(logits)], logits)[1]
+        for i, logits in enumerate(alone)
+    ]
+    return max(moved) <= MARGIN * noise.probability
+
+
+def beside_another_text(ids: Tensor) -> Tensor:
+    """A batch of this text and the same tokens in reverse."""
+    return torch.cat([ids, ids.flip(1)])
+
+
+def measure_tolerance(
+    injected: AbstractReadout,
+    states: Float[Tensor, "text d_model"],
+    read: Float[Tensor, "text vocab"],
+) -> Tolerance:
+    """What reading the same states one by one, or among more, changes."""
+    alone = torch.cat([injected.logits(states[[i]]) for i in range(len(states))])
+    among = injected.logits(states.repeat(5, 1))[: len(states)]
+    changes = [distances(other, read) for other in (alone, among)]
+    least = rounding(read)
+    return Tolerance(
+        total_variation=MARGIN * max(least, *(tv for tv, _, _ in changes)),
+        log_probability=MARGIN * max(4 * least, *(log for _, _, log in changes)),
+    )
+
+
+def resolution(logits: Tensor) -> float:
+    """Resolution of the logits' dtype at their size.
+
+    A lower bound on rounding, since a small model may happen to show none.
+    """
+    size = float(logits.abs().masked_fill(~logits.isfinite(), 0.0).max())
+    return max(torch.finfo(logits.dtype).eps * size, 1e-12)
+
+
+def rounding(logits: Tensor) -> float:
+    """Total variation that rounding may cause where none is seen."""
+    least = resolution(logits)
+    if logits.dtype not in (torch.float32, torch.float64):
+        least /= 32  # sums are kept in float32: single logits flip by one step
+    return least
+
+
+def distances(
+    ours: Float[Tensor, "text vocab"], own: Float[Tensor, "text vocab"]
+) -> tuple[float, float, float]:
+    """Total variation, largest change of a probability, and of its logarithm.
+
+    Logarithms are compared for tokens within 20 nats of the most probable.
+    """
+    one, other = (logits.double().log_softmax(-1) for logits in (ours, own))
+    relevant = other > other.amax(-1, keepdim=True) - 20
+    return (
+        float(total_variation(ours, own).max()),
+        float((one.exp() - other.exp()).abs().max()),
+        float((one - other).abs().masked_fill(~relevant, 0.0).max()),
+    )

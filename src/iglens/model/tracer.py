@@ -1,0 +1,124 @@
+"""From token ids to traces: one forward pass, and what attribution needs of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..attribution.path import path_layers
+from ..errors import ArgumentError, UnsupportedModelError
+from ..records import Provenance
+from ..trace import Trace
+from .capture import Captured, capture_batch
+from .runner import Runner
+from .text import TextCodec
+from .verify import Verified
+
+
+@dataclass(frozen=True, eq=False)
+class Tracer:
+    """A verified model, ready to run.
+
+    Attributes:
+        runner: The model as a function from token ids to logits.
+        verified: Its stream and readout, and how well they were proved.
+        codec: Between text and token ids.
+        name: What the model is called in messages.
+        causal: Whether every position has a next-token probability.
+    """
+
+    runner: Runner
+    verified: Verified
+    codec: TextCodec
+    name: str
+    causal: bool
+
+    def traces(
+        self,
+        texts: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        layers: Sequence[int] | None,
+        provenance: Provenance,
+    ) -> list[Trace]:
+        """Traces of some texts, in one forward pass.
+
+        Raises:
+            ArgumentError: If a position or a layer is out of range.
+            UnsupportedModelError: If the model has changed since it was verified, or
+                has no next-token probability at a position.
+        """
+        wanted = [sorted(set(chosen)) for chosen in positions]
+        for ids, chosen in zip(texts, wanted, strict=True):
+            self._check_positions(chosen, len(ids))
+        kept = path_layers(self.verified.stream.n_layers, layers)
+        captured = capture_batch(
+            self.runner,
+            self.verified.stream,
+            [torch.tensor(list(ids)) for ids in texts],
+            [torch.tensor(chosen) - 1 for chosen in wanted],
+            kept,
+        )
+        return [
+            self._trace(ids, chosen, kept, taken, provenance)
+            for ids, chosen, taken in zip(texts, wanted, captured, strict=True)
+        ]
+
+    def _trace(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        layers: tuple[int, ...],
+        taken: Captured,
+        provenance: Provenance,
+    ) -> Trace:
+        """What attribution needs of one text."""
+        readout = self.verified.readout
+        if taken.states.dtype != readout.dtype:
+            raise UnsupportedModelError(
+                f"The model was verified in {readout.dtype} and now runs in "
+                f"{taken.states.dtype}. Make a new `Decoder` of it."
+            )
+        return Trace(
+            token_ids=torch.tensor(list(ids)),
+            token_texts=tuple(self.codec.show(token) for token in ids),
+            positions=torch.tensor(positions),
+            layers=layers,
+            states=taken.states,
+            causal_mean=taken.causal_mean,
+            text_mean=taken.means,
+            logits=taken.logits,
+            readout=readout,
+            noise=self.verified.noise,
+            tolerance=self.verified.tolerance,
+            power=self.verified.power,
+            modules=self.verified.stream.names,
+            decode=self.codec.show,
+            provenance=provenance,
+            warnings=self._warnings(ids),
+        )
+
+    def _check_positions(self, positions: Sequence[int], length: int) -> None:
+        """Refuse positions that no state of this text predicts."""
+        if not positions:
+            raise ArgumentError("`positions` is empty: there is nothing to explain.")
+        if positions[0] < 1 or positions[-1] > length:
+            bad = positions[0] if positions[0] < 1 else positions[-1]
+            raise ArgumentError(
+                f"`positions` names {bad}; a text of {length} tokens has predictions "
+                f"for 1 (after its first token) to {length} (what comes next)."
+            )
+        if not self.causal and list(positions) != [length]:
+            raise UnsupportedModelError(
+                f"{self.name} is declared not to be causal: of this text only position "
+                f"{length}, what comes next, has a next-token probability."
+            )
+
+    def _warnings(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """What a reader must know about this text and this model."""
+        if self.codec.doubled_bos(ids):
+            return (
+                *self.verified.notes,
+                "The text starts with the beginning-of-text token twice; the tokenizer "
+                "adds one itself (`special_tokens=False` leaves it out).",
+            )
+        return self.verified.notes
