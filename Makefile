@@ -40,7 +40,7 @@ docs: $(VENV)/developing   ## build the documentation in docs/_build/html
 
 bench: $(VENV)/developing   ## time it against the alternatives, in one run
 	$(BIN)/iglens models fetch smollm2
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest benchmarks --import-mode=importlib -p no:cacheprovider -s
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest benchmarks -o pythonpath="src benchmarks" -p no:cacheprovider -s
 
 smoke: $(VENV)/developing   ## the built wheel, alone in a new environment
 	rm -rf dist .venv-smoke

@@ -28,25 +28,26 @@ def full_logits(model: torch.nn.Module, states: Tensor, targets: Tensor) -> Tens
     return torch.stack(found)
 
 
-def published_segment(
+def published_procedure(
     model: torch.nn.Module,
-    start: Tensor,
-    end: Tensor,
+    starts: Tensor,
+    ends: Tensor,
     targets: Tensor,
     n_steps: int,
     max_rows: int = 4096,
 ) -> Tensor:
-    """Credit of one segment by the published procedure: `n_steps + 1` evaluations.
+    """Credits by the published procedure: `n_steps + 1` head evaluations a segment.
 
-    The probability is read at equal steps from one state to the next, with the whole
-    head each time, and the differences are added up.
+    The target's probability is read at equal steps along every segment, always with
+    whole rows of log-probabilities, and the differences are added up (the script's
+    prediction-aware variant, which needs no gradient; the other one is slower).
     """
-    places = torch.linspace(0, 1, n_steps + 1)[:, None, None]
-    path = (start + places * (end - start)).flatten(0, 1)
-    wanted = targets.repeat(n_steps + 1)
+    places = torch.linspace(0, 1, n_steps + 1)[:, None, None, None]
+    points = (starts + places * (ends - starts)).flatten(0, 2)
+    wanted = targets.repeat((n_steps + 1) * len(starts))
     read = []
-    for first in range(0, len(path), max_rows):
+    for first in range(0, len(points), max_rows):
         rows = slice(first, first + max_rows)
-        logits = model.lm_head(model.model.norm(path[rows]))
-        read.append(logits.softmax(-1).gather(1, wanted[rows, None])[:, 0])
-    return torch.cat(read).view(n_steps + 1, -1).diff(dim=0).sum(0)
+        log_p = model.lm_head(model.model.norm(points[rows])).log_softmax(-1)
+        read.append(log_p.gather(1, wanted[rows, None])[:, 0].exp())
+    return torch.cat(read).view(n_steps + 1, *starts.shape[:2]).diff(dim=0).sum(0)

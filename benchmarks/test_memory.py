@@ -14,7 +14,8 @@ import re, sys, torch, iglens
 from pathlib import Path
 
 def status(key):
-    return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(key + r":\\s+(\\d+)", text)[1])
 
 torch.set_num_threads(2)
 decoder = iglens.Decoder.from_pretrained(sys.argv[1])
