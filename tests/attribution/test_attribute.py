@@ -20,6 +20,7 @@ from toys import (
 
 from iglens import Interval
 from iglens.attribution import Gradient, attribute
+from iglens.attribution.verdict import POWER_ROWS
 from iglens.errors import ArgumentError, FidelityError, NonFiniteError
 from iglens.readout import CalledReadout
 from iglens.records import UNITS
@@ -469,11 +470,11 @@ def test_attribution_allocates_no_tensor_larger_than_the_budget(big, options):
     assert 0 < largest.bytes <= budget, largest.made_by
 
 
-def test_a_called_head_holds_no_more_than_one_path_of_logits(big):
+def test_a_called_head_holds_whole_rows_but_few_at_once(big):
     called = replace(big, readout=as_called(big.readout))
     with LargestTensor() as largest:
         attribute(called, memory_budget=2**20, diagnostics=False)
-    assert largest.bytes == 30 * 50_021 * 4
+    assert largest.bytes == POWER_ROWS * 50_021 * 4  # of the check for power
 
 
 @pytest.mark.parametrize("bad", [[5], [0, -1]])

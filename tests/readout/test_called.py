@@ -5,6 +5,7 @@ from toys import POSTS, make_head, make_states, normal
 from iglens.errors import ArgumentError
 from iglens.readout import CalledReadout, read
 from iglens.readout.observers import Divergence, Rank, Slope, Top
+from iglens.readout.streamed import block_width
 
 
 def called(head, **changes):
@@ -77,7 +78,9 @@ def test_the_tail_runs_once_per_reading():
 
     readout = called(make_head(vocab=300), tail=tail)
     states = normal(5, 12, dtype=torch.float32)
-    read(readout, states, torch.zeros(5, 1).long(), memory_budget=0)
+    budget = 5 * 300 * 4 * 2  # all states at once, in more than one block
+    assert block_width(readout, 5, budget) < 300
+    read(readout, states, torch.zeros(5, 1).long(), memory_budget=budget)
     assert calls == [5]
 
 

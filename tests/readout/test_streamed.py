@@ -401,3 +401,23 @@ def test_the_largest_tensor_of_a_plain_reading_is_noticed():
     with LargestTensor() as largest:
         head.readout.logits(normal(300, 64, dtype=torch.float32))
     assert largest.bytes == 300 * 50_021 * 4
+
+
+def test_more_states_than_fit_at_once_are_read_in_turns_to_the_same_numbers():
+    head = make_head()
+    states = normal(700, head.readout.d_model, dtype=torch.float32)
+    tokens = torch.arange(700)[:, None] % head.readout.vocab_size
+    budget = 16 * head.readout.d_model * 40
+    assert head.readout.points_within(budget) < 700
+    found = read(head.readout, states, tokens, memory_budget=budget)
+    assert_close(found, read(head.readout, states, tokens), 1e-5)
+
+
+def test_log_probabilities_and_the_normaliser_are_those_of_a_softmax():
+    head = make_head()
+    states = normal(5, head.readout.d_model, dtype=torch.float32)
+    found = read(head.readout, states, torch.tensor([[0, 3]] * 5))
+    z = oracle.logits(head, states)
+    expected = z.log_softmax(1)[:, [0, 3]]
+    torch.testing.assert_close(found.log_probabilities, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.log_normaliser, z.logsumexp(1), rtol=0, atol=1e-5)

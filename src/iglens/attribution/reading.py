@@ -137,7 +137,7 @@ def _read_chunk(
     shape = (n_points, len(chunk.place))
     first, tied = leads(own, chosen, readout.precision)
     first |= tied & _wins_ties(chunk, tied, readout, memory_budget)
-    total = torch.logaddexp(found.rest, found.logits.logsumexp(1))
+    total = found.log_normaliser
     if diagnostics:
         places = chunk.of_rows(rank.rank).masked_fill(~chunk.chosen, readout.vocab_size)
         kl = divergence.mean_gap - _from_last(total, n_points)

@@ -102,17 +102,8 @@ def check(
         )
     return Check(
         torch.cat([piece.total_variation for piece in pieces]),
-        _joined([piece.ours for piece in pieces]),
-        _joined([piece.own for piece in pieces]),
-    )
-
-
-def _joined(pieces: list[TokenLogits]) -> TokenLogits:
-    """Several readings as one."""
-    return TokenLogits(
-        torch.cat([piece.logits for piece in pieces]),
-        torch.cat([piece.rest for piece in pieces]),
-        torch.cat([piece.rest_max for piece in pieces]),
+        TokenLogits.joined([piece.ours for piece in pieces]),
+        TokenLogits.joined([piece.own for piece in pieces]),
     )
 
 

@@ -47,6 +47,28 @@ class TokenLogits:
     rest: Float[Tensor, " points"]
     rest_max: Float[Tensor, " points"]
 
+    @property
+    def log_normaliser(self) -> Float[Tensor, " points"]:
+        """Log-sum-exp of all logits, the wanted tokens' among them."""
+        return torch.logaddexp(self.rest, self.logits.logsumexp(1))
+
+    @property
+    def log_probabilities(self) -> Float[Tensor, "points slots"]:
+        """Log-probability of every wanted token, in nats.
+
+        `iglens.readout.target.level` keeps more digits next to probability 1.
+        """
+        return self.logits - self.log_normaliser[:, None]
+
+    @classmethod
+    def joined(cls, pieces: "Sequence[TokenLogits]") -> "TokenLogits":
+        """Several readings as one."""
+        return cls(
+            torch.cat([piece.logits for piece in pieces]),
+            torch.cat([piece.rest for piece in pieces]),
+            torch.cat([piece.rest_max for piece in pieces]),
+        )
+
     def at(self, points: Int[Tensor, " picked"]) -> "TokenLogits":
         """The same for some of the points, in the given order."""
         return TokenLogits(
@@ -71,8 +93,8 @@ def read(
 
     Args:
         readout: What to read with.
-        states: Residual states, before the final norm; few enough to be normed at
-            once (`readout.points_within`).
+        states: Residual states, before the final norm. More than can be normed at
+            once (`readout.points_within`) are read in turns, unless observed.
         tokens: Distinct token ids per point; -1 marks an unused slot.
         directions: If given, observers also see the logits' derivatives along these.
         observers: What else is to see every block, in order.
@@ -86,6 +108,11 @@ def read(
         ArgumentError: If a token is not in this vocabulary.
     """
     _check_tokens(tokens, readout.vocab_size)
+    at_once = readout.points_within(memory_budget)
+    if len(states) > at_once and not observers:
+        turns = zip(states.split(at_once), tokens.split(at_once), strict=True)
+        pieces = [read(readout, s, t, memory_budget=memory_budget) for s, t in turns]
+        return TokenLogits.joined(pieces)
     projection = readout.project(states, directions)
     wanted, normaliser = projection.at(tokens), Normaliser(tokens)
     for block in projection.blocks(block_width(readout, len(states), memory_budget)):
