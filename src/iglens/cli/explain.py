@@ -54,15 +54,21 @@ def explain_command(
     ] = 8,
     sample: Annotated[
         bool,
-        typer.Option("--sample", help="Sample, not greedy.", rich_help_panel=_TEXT),
+        typer.Option(
+            "--sample", help="Sample instead of greedy.", rich_help_panel=_TEXT
+        ),
     ] = False,
     temperature: Annotated[
-        float, typer.Option(help="Of sampling.", rich_help_panel=_TEXT)
+        float,
+        typer.Option(help="Divides the logits to sample from.", rich_help_panel=_TEXT),
     ] = 1.0,
     top_p: Annotated[
-        float, typer.Option(help="Of sampling.", rich_help_panel=_TEXT)
+        float,
+        typer.Option(help="Share of probability to sample.", rich_help_panel=_TEXT),
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of sampling.", rich_help_panel=_TEXT)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Repeats a sample.", rich_help_panel=_TEXT)
+    ] = 0,
     chat: Annotated[
         bool,
         typer.Option(
@@ -114,12 +120,14 @@ def explain_command(
         ),
     ] = "observed",
     n_steps: Annotated[
-        int, typer.Option(help="Of the gradient estimator.", rich_help_panel=_READING)
+        int,
+        typer.Option(help="Steps of the gradient.", rich_help_panel=_READING),
     ] = 64,
     rule: Annotated[
         str,
         typer.Option(
-            help="midpoint, trapezoid or gauss-legendre.", rich_help_panel=_READING
+            help="Its rule: midpoint, trapezoid or gauss-legendre.",
+            rich_help_panel=_READING,
         ),
     ] = "midpoint",
     precision: Annotated[

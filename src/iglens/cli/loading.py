@@ -17,10 +17,11 @@ def _option(*names: str, text: str) -> typer.models.OptionInfo:
 
 Model = Annotated[
     str | None,
-    _option(
+    typer.Option(
         "-m",
         "--model",
-        text="Hub id, folder, GGUF file, or embedded model; default smollm2.",
+        help="Hub id, folder, GGUF file, or embedded model; default smollm2.",
+        rich_help_panel="What is explained",  # the one that everybody sets
     ),
 ]
 Dtype = Annotated[

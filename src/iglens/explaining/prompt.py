@@ -95,8 +95,13 @@ def explain(
             model's own probability; the subclass and the message say what and why.
 
     Example:
-        >>> decoder = Decoder.from_pretrained("smollm2")     # doctest: +SKIP
-        >>> explain(decoder, "The capital of France is")     # doctest: +SKIP
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> sizes = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 20}
+        >>> config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+        >>> decoder = Decoder(GPT2LMHeadModel(config))
+        >>> result = explain(decoder, [3, 1, 4], positions="all", max_new_tokens=0)
+        >>> result.layers, result.positions.tolist()
+        ((1, 2), [1, 2])
     """
     chosen = choose_layers(layers, decoder.n_layers)
     rule_of_credit = _estimator(estimator, n_steps, rule)

@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 
 from ..records import Attribution, Target
+from .text import verification
 from .visible import visible
 
 SHOWN_ROWS = 8
@@ -39,9 +40,15 @@ def html_table(attribution: Attribution) -> str:
             *_credit_lines(shown),
             _line("final", _levels(shown, len(shown.segments))),
             "</tbody></table>",
+            f"<p>{escape(visible(_one_line(verification(attribution))))}</p>",
             *(f"<p>⚠ {_safe(text)}</p>" for text in attribution.warnings),
         ]
     )
+
+
+def _one_line(text: str) -> str:
+    """The text without its line ends."""
+    return " ".join(text.split())
 
 
 def _described(shown: Attribution) -> str:
