@@ -148,3 +148,19 @@ def test_tokens_the_model_excludes_do_not_spoil_gradients():
 def test_gradients_from_zero_are_finite_with_an_epsilon_in_the_norm():
     found = attribute(make_trace(), baseline="zero", estimator=Gradient(4, "trapezoid"))
     assert np.isfinite(found.credits).all()
+
+
+def test_a_coarse_gradient_is_warned_of_and_a_fine_one_is_not():
+    trace = make_trace(make_head(vocab=31), n_layers=3, rows=4)
+
+    def warned(n_steps):
+        found = attribute(trace, estimator=Gradient(n_steps, "gauss-legendre"))
+        told = any("miss the change" in warning for warning in found.warnings)
+        missed = np.abs(found.completeness) > 0.05 * np.abs(
+            found.final - found.baseline
+        )
+        assert told == missed.any()
+        return told
+
+    assert warned(1)
+    assert not warned(96)

@@ -17,6 +17,9 @@ from .reading import PathReading, read_paths
 from .rows import Rows, Targets, resolve_rows
 from .verdict import Verdict, judge
 
+RESIDUAL_TOLD = 0.05
+"""Share of the change that the gradient estimator may miss without a warning."""
+
 DIAGNOSED_ROWS = 64
 """Ranks, divergences and top tokens are read by default for up to this many rows."""
 
@@ -190,4 +193,19 @@ def _warnings(
             "The gradient estimator means nothing on the segment that leaves the zero "
             "baseline: the norm is scale-free, so the readout jumps there."
         )
+    if not isinstance(estimator, Observed):
+        found += _residual_warning(reading)
     return tuple(found)
+
+
+def _residual_warning(reading: PathReading) -> list[str]:
+    """A warning where the integrated slopes clearly miss the change they integrate."""
+    finite = np.isfinite(reading.levels).all(1)  # the others are flagged
+    change = reading.levels[finite, -1] - reading.levels[finite, 0]
+    missed = np.abs(reading.slopes[finite].sum(1) - change)
+    if not (missed > RESIDUAL_TOLD * np.abs(change)).any():
+        return []
+    return [
+        f"The gradient estimator's credits miss the change they explain by up to "
+        f"{np.nanmax(missed):.2g}; take more `n_steps`, or the observed estimator."
+    ]

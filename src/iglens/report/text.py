@@ -75,7 +75,7 @@ def sentence(attribution: Attribution, row: int) -> str:
     amount = format_level(abs(credits[best]), unit)
     if unit != "probability":
         amount += f" of a change of {format_credit(final - base, unit)}"
-    elif rises:
+    elif rises and credits[best] <= final:
         amount += " of it"
     return f"{level}; {amount} {verb} {where}."
 
