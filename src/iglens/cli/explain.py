@@ -1,13 +1,10 @@
 """`iglens explain`: the token x layer map of one text."""
 
 import json
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ArgumentError
+from . import options as o
 from .loading import (
     AcceptLicence,
     Attention,
@@ -20,122 +17,38 @@ from .loading import (
     load_decoder,
 )
 from .output import checked_outputs, show, write_all
+from .parse import (
+    parse_baseline,
+    parse_precision,
+    parse_prompt,
+    parse_rule,
+    parse_sampling,
+    parse_unit,
+)
 from .talk import Profile, quiet_libraries
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from ..attribution.estimator import Rule
-    from ..model.generate import Sampling
-    from ..records import Unit
-
-_TEXT, _READING, _OUTPUT = "What is explained", "How it is read", "What comes out"
 
 
 def explain_command(
-    prompt: Annotated[str, typer.Argument(help="Text to explain; - reads stdin.")],
+    prompt: o.PromptText,
     model: Model = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Next token to explain, or a set as ' Paris|Paris'; repeatable.",
-            rich_help_panel=_TEXT,
-        ),
-    ] = None,
-    answer: Annotated[
-        str | None,
-        typer.Option(
-            help="Text to explain as the continuation.", rich_help_panel=_TEXT
-        ),
-    ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Tokens to generate.", min=0, rich_help_panel=_TEXT)
-    ] = 8,
-    sample: Annotated[
-        bool,
-        typer.Option(
-            "--sample", help="Sample instead of greedy.", rich_help_panel=_TEXT
-        ),
-    ] = False,
-    temperature: Annotated[
-        float,
-        typer.Option(help="Divides the logits to sample from.", rich_help_panel=_TEXT),
-    ] = 1.0,
-    top_p: Annotated[
-        float,
-        typer.Option(help="Share of probability to sample.", rich_help_panel=_TEXT),
-    ] = 1.0,
-    seed: Annotated[
-        int, typer.Option(help="Repeats a sample.", rich_help_panel=_TEXT)
-    ] = 0,
-    chat: Annotated[
-        bool,
-        typer.Option(
-            "--chat/--raw", help="Apply the chat template.", rich_help_panel=_TEXT
-        ),
-    ] = False,
-    system: Annotated[
-        str | None,
-        typer.Option(help="System message of the chat.", rich_help_panel=_TEXT),
-    ] = None,
-    special_tokens: Annotated[
-        bool,
-        typer.Option(
-            help="Let the tokenizer add what it adds to a text.", rich_help_panel=_TEXT
-        ),
-    ] = True,
-    positions: Annotated[
-        str,
-        typer.Option(
-            help="Predicted tokens: answer, prompt, all, or a slice as 5:9.",
-            rich_help_panel=_TEXT,
-        ),
-    ] = "answer",
-    layers: Annotated[
-        str,
-        typer.Option(
-            help="Layers to stop at: all, 1,5,30 or ::4.", rich_help_panel=_READING
-        ),
-    ] = "all",
-    unit: Annotated[
-        str,
-        typer.Option(
-            help="probability, log_probability or log_odds (nats).",
-            rich_help_panel=_READING,
-        ),
-    ] = "probability",
-    baseline: Annotated[
-        str,
-        typer.Option(
-            help="embedding, zero, mean, paper-mean, or vector:FILE.npy.",
-            rich_help_panel=_READING,
-        ),
-    ] = "embedding",
-    estimator: Annotated[
-        str,
-        typer.Option(
-            help="observed (exact) or gradient (approximate).",
-            rich_help_panel=_READING,
-        ),
-    ] = "observed",
-    n_steps: Annotated[
-        int,
-        typer.Option(help="Steps of the gradient.", rich_help_panel=_READING),
-    ] = 64,
-    rule: Annotated[
-        str,
-        typer.Option(
-            help="Its rule: midpoint, trapezoid or gauss-legendre.",
-            rich_help_panel=_READING,
-        ),
-    ] = "midpoint",
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Dtype of the readout: float32 or float64.", rich_help_panel=_READING
-        ),
-    ] = None,
+    target: o.Target = None,
+    answer: o.Answer = None,
+    max_new_tokens: o.MaxNewTokens = 8,
+    sample: o.Sample = False,
+    temperature: o.Temperature = 1.0,
+    top_p: o.TopP = 1.0,
+    seed: o.Seed = 0,
+    chat: o.Chat = False,
+    system: o.System = None,
+    special_tokens: o.SpecialTokens = True,
+    positions: o.Positions = "answer",
+    layers: o.Layers = "all",
+    unit: o.Unit = "probability",
+    baseline: o.Baseline = "embedding",
+    estimator: o.Estimator = "observed",
+    n_steps: o.NSteps = 64,
+    rule: o.Rule = "midpoint",
+    precision: o.Precision = None,
     dtype: Dtype = None,
     device: Device = None,
     device_map: DeviceMap = None,
@@ -143,55 +56,14 @@ def explain_command(
     attn_implementation: Attention = None,
     trust_remote_code: TrustRemoteCode = False,
     accept_licence: AcceptLicence = False,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write: .json, .safetensors, .csv, .parquet; repeatable.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    output_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="Format of the output files, if not by extension.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print JSON on stdout.", rich_help_panel=_OUTPUT),
-    ] = False,
-    diagnostics: Annotated[
-        bool | None,
-        typer.Option(
-            "--diagnostics/--no-diagnostics",
-            help="Ranks, lens divergence, top tokens; default: up to 64 rows.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            help="Refuse what cannot be verified, or flag it.",
-            rich_help_panel=_READING,
-        ),
-    ] = True,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No talk.", rich_help_panel=_OUTPUT)
-    ] = False,
-    profile: Annotated[
-        bool,
-        typer.Option(
-            "--profile", help="Say where the time went.", rich_help_panel=_OUTPUT
-        ),
-    ] = False,
-    debug: Annotated[
-        bool,
-        typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_OUTPUT),
-    ] = False,
+    output: o.OutputFiles = None,
+    output_format: o.OutputFormat = None,
+    as_json: o.AsJson = False,
+    diagnostics: o.Diagnostics = None,
+    strict: o.Strict = True,
+    quiet: o.Quiet = False,
+    profile: o.ShowProfile = False,
+    debug: o.Debug = False,
 ) -> None:
     """Show at which layers the probability of each token became readable.
 
@@ -201,9 +73,9 @@ def explain_command(
     model's own distribution.
     """
     outputs = checked_outputs(output or [], output_format)
-    text = _prompt(prompt)
-    sampling = _sampling(sample, temperature, top_p, seed)
-    start = _baseline(baseline)
+    text = parse_prompt(prompt)
+    sampling = parse_sampling(sample, temperature, top_p, seed)
+    start = parse_baseline(baseline)
     timer = Profile(enabled=profile)
     quiet_libraries()
     with timer.stage("load"):
@@ -228,18 +100,18 @@ def explain_command(
             answer=answer,
             positions=positions,
             layers=layers,
-            unit=_unit(unit),
+            unit=parse_unit(unit),
             baseline=start,
             estimator=estimator,
             n_steps=n_steps,
-            rule=_rule(rule),
+            rule=parse_rule(rule),
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             chat=chat,
             system=system,
             special_tokens=special_tokens,
             diagnostics=diagnostics,
-            precision=_precision(precision),
+            precision=parse_precision(precision),
             strict=strict,
         )
     with timer.stage("render"):
@@ -249,77 +121,3 @@ def explain_command(
         else:
             show(result, quiet=quiet)
     timer.report()
-
-
-def _prompt(prompt: str) -> str:
-    """The prompt, from stdin if it is a dash; one final line end is cut there."""
-    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
-    if not text:
-        raise ArgumentError("`PROMPT` is empty: there is nothing to explain.")
-    return text
-
-
-def _sampling(
-    sample: bool, temperature: float, top_p: float, seed: int
-) -> "Sampling | None":
-    """How to sample, if at all."""
-    if not sample:
-        if (temperature, top_p, seed) != (1.0, 1.0, 0):
-            raise ArgumentError(
-                "`--temperature`, `--top-p` and `--seed` need `--sample`; without it "
-                "the continuation is greedy."
-            )
-        return None
-
-    from ..model.generate import Sampling
-
-    return Sampling(temperature, top_p, seed)
-
-
-def _precision(name: str | None) -> "torch.dtype | None":
-    """The readout's dtype by its name."""
-    if name is None:
-        return None
-    if name not in ("float32", "float64"):
-        raise ArgumentError(f"`--precision` is {name!r}; use float32 or float64.")
-    import torch
-
-    return torch.float32 if name == "float32" else torch.float64
-
-
-def _baseline(text: str) -> "str | np.ndarray":
-    """A baseline by its name, or a vector from a file."""
-    if not text.startswith("vector:"):
-        return text
-    import numpy as np
-
-    path = Path(text.removeprefix("vector:"))
-    try:
-        vector = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ArgumentError(
-            f"`--baseline` {text!r} cannot be read as a .npy file: {error}."
-        ) from error
-    if not isinstance(vector, np.ndarray) or vector.dtype.kind != "f":
-        raise ArgumentError(f"`--baseline` {text!r} holds no array of real numbers.")
-    return vector
-
-
-def _unit(name: str) -> "Unit":
-    """A unit by its name."""
-    from ..records import UNITS
-
-    for unit in UNITS:
-        if unit == name:
-            return unit
-    raise ArgumentError(f"`--unit` is {name!r}; known are {', '.join(UNITS)}.")
-
-
-def _rule(name: str) -> "Rule":
-    """A rule of the gradient estimator by its name."""
-    from ..attribution.estimator import RULES
-
-    for rule in RULES:
-        if rule == name:
-            return rule
-    raise ArgumentError(f"`--rule` is {name!r}; known are {', '.join(RULES)}.")

@@ -1,0 +1,81 @@
+"""The options that say what is explained and how, the same words for every command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_TEXT, _READING, _OUTPUT = "What is explained", "How it is read", "What comes out"
+
+
+def _text(*names: str, help: str, min: int | None = None) -> typer.models.OptionInfo:
+    """An option that says what is explained."""
+    return typer.Option(*names, help=help, min=min, rich_help_panel=_TEXT)
+
+
+def _reading(*names: str, help: str) -> typer.models.OptionInfo:
+    """An option that says how it is read."""
+    return typer.Option(*names, help=help, rich_help_panel=_READING)
+
+
+def _output(*names: str, help: str) -> typer.models.OptionInfo:
+    """An option that says what comes out."""
+    return typer.Option(*names, help=help, rich_help_panel=_OUTPUT)
+
+
+PromptText = Annotated[str, typer.Argument(help="Text to explain; - reads stdin.")]
+Target = Annotated[
+    list[str] | None,
+    _text(help="Next token to explain, or a set as ' Paris|Paris'; repeatable."),
+]
+Answer = Annotated[str | None, _text(help="Text to explain as the continuation.")]
+MaxNewTokens = Annotated[int, _text(help="Tokens to generate.", min=0)]
+Sample = Annotated[bool, _text("--sample", help="Sample instead of greedy.")]
+Temperature = Annotated[float, _text(help="Divides the logits to sample from.")]
+TopP = Annotated[float, _text(help="Share of probability to sample.")]
+Seed = Annotated[int, _text(help="Repeats a sample.")]
+Chat = Annotated[bool, _text("--chat/--raw", help="Apply the chat template.")]
+System = Annotated[str | None, _text(help="System message of the chat.")]
+SpecialTokens = Annotated[
+    bool, _text(help="Let the tokenizer add what it adds to a text.")
+]
+Positions = Annotated[
+    str, _text(help="Predicted tokens: answer, prompt, all, or a slice as 5:9.")
+]
+
+Layers = Annotated[str, _reading(help="Layers to stop at: all, 1,5,30 or ::4.")]
+Unit = Annotated[str, _reading(help="probability, log_probability or log_odds (nats).")]
+Baseline = Annotated[
+    str, _reading(help="embedding, zero, mean, paper-mean, or vector:FILE.npy.")
+]
+Estimator = Annotated[str, _reading(help="observed (exact) or gradient (approximate).")]
+NSteps = Annotated[int, _reading(help="Steps of the gradient.")]
+Rule = Annotated[str, _reading(help="Its rule: midpoint, trapezoid or gauss-legendre.")]
+Precision = Annotated[
+    str | None, _reading(help="Dtype of the readout: float32 or float64.")
+]
+Strict = Annotated[bool, _reading(help="Refuse what cannot be verified, or flag it.")]
+
+OutputFiles = Annotated[
+    list[Path] | None,
+    _output(
+        "-o",
+        "--output",
+        help="File to write: .json, .safetensors, .csv, .parquet; repeatable.",
+    ),
+]
+OutputFormat = Annotated[
+    str | None,
+    _output("--format", help="Format of the output files, if not by extension."),
+]
+AsJson = Annotated[bool, _output("--json", help="Print JSON on stdout.")]
+Diagnostics = Annotated[
+    bool | None,
+    _output(
+        "--diagnostics/--no-diagnostics",
+        help="Ranks, lens divergence, top tokens; default: up to 64 rows.",
+    ),
+]
+Quiet = Annotated[bool, _output("--quiet", help="No talk.")]
+ShowProfile = Annotated[bool, _output("--profile", help="Say where the time went.")]
+Debug = Annotated[bool, _output("--debug", help="Show tracebacks.")]
