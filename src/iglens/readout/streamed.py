@@ -173,7 +173,7 @@ class Normaliser:
 
         Exponents are clamped from below: what lies e^-80 under the maximum is added
         as e^-80. That changes a sum by less than 1e-29 and avoids denormal numbers,
-        which slow `exp` down tenfold where logits spread widely.
+        which are slow to compute where logits spread widely.
         """
         columns = self._tokens - start
         inside = (columns >= 0) & (columns < logits.shape[1])
