@@ -34,7 +34,17 @@ class ModelLoadError(IGLensError):
 
 
 class UnsupportedModelError(IGLensError):
-    """The model has no per-position readout that could be verified."""
+    """The model has no per-position readout that could be verified.
+
+    Attributes:
+        tried: What was taken for the stack of blocks, by the name of the module that
+            holds it, and why it is none; empty if the search did not get so far.
+    """
+
+    def __init__(self, message: str, tried: dict[str, str] | None = None) -> None:
+        """Take the sentence, and the candidates with their reasons."""
+        super().__init__(message)
+        self.tried = dict(tried or {})
 
 
 class FidelityError(IGLensError):

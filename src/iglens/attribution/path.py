@@ -55,9 +55,14 @@ class Path:
 
     def row_chunks(self, n_rows: int, points_at_once: int) -> Iterator[slice]:
         """Slices of rows whose whole paths may be read at once."""
-        step = max(1, points_at_once // self.n_points)
-        for start in range(0, n_rows, step):
-            yield slice(start, min(start + step, n_rows))
+        return row_chunks(n_rows, self.n_points, points_at_once)
+
+
+def row_chunks(n_rows: int, n_points: int, points_at_once: int) -> Iterator[slice]:
+    """Slices of rows whose paths of so many points may be read at once."""
+    step = max(1, points_at_once // n_points)
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
 
 
 def make_path(

@@ -88,7 +88,7 @@ def read_paths(
     memory_budget: int,
 ) -> PathReading:
     """Read every point of every row, in as few streamed passes as memory allows."""
-    at_once = min(POINTS_AT_ONCE, readout.points_within(memory_budget // 4))
+    at_once = points_at_once(readout, memory_budget)
     pieces = [
         _read_chunk(chunk, readout, unit, estimator, diagnostics, memory_budget)
         for chunk in _chunks(path, rows, at_once)
@@ -97,6 +97,11 @@ def read_paths(
     return PathReading(
         **{f: np.concatenate([getattr(piece, f) for piece in pieces]) for f in fields}
     )
+
+
+def points_at_once(readout: AbstractReadout, memory_budget: int) -> int:
+    """States of a streamed pass: a quarter of the budget is for normed ones."""
+    return min(POINTS_AT_ONCE, readout.points_within(memory_budget // 4))
 
 
 def _chunks(path: Path, rows: Rows, at_once: int) -> Iterator[Chunk]:

@@ -37,6 +37,7 @@ class Decoder:
         model: The Hugging Face model.
         tokenizer: The Hugging Face tokenizer, or None.
         verified: The stream, the readout, and how well they were proved.
+        declaration: What was said about the model when this was made.
 
     Raises:
         UnsupportedModelError: If there is no per-position readout that gives the
@@ -59,7 +60,7 @@ class Decoder:
                 "model, or use `Decoder.from_pretrained` with a name."
             )
         _refuse_other_kinds(model)
-        self._declaration = declaration = declaration or Declaration()
+        self.declaration = declaration = declaration or Declaration()
         self.model, self.tokenizer = model, tokenizer
         self._runner = Runner(model, declaration.inputs)
         self._source = source or Source(id=type(model).__name__)
@@ -271,7 +272,7 @@ class Decoder:
             self.verified,
             self._codec,
             self._source.id,
-            self._declaration.causal,
+            self.declaration.causal,
         )
         return tracer.traces(
             texts, positions, layers, self.provenance(prompt, settings)

@@ -60,7 +60,8 @@ def find_streams(
     if not found:
         raise UnsupportedModelError(
             f"No stack of layers found in {runner.name}: no group of numbered modules "
-            f"runs before the logits and hands a stream on. Tried: {tried or 'none'}."
+            f"runs before the logits and hands a stream on. Tried: {tried or 'none'}.",
+            tried,
         )
     found.sort(key=lambda item: item[:2], reverse=True)
     streams = [stream for _, _, stream in found]

@@ -90,11 +90,11 @@ def _apply_in(steps: Iterable[Step], values: Tensor, dtype: torch.dtype) -> Tens
         if isinstance(step, Operation):
             values = values if step.is_cast else step(values)
         else:
-            values = _call_in(step, values, dtype)
+            values = call_in(step, values, dtype)
     return values
 
 
-def _call_in(module: nn.Module, values: Tensor, dtype: torch.dtype) -> Tensor:
+def call_in(module: nn.Module, values: Tensor, dtype: torch.dtype) -> Tensor:
     """Call a module with its weights in `dtype`; the module itself keeps its own."""
     own = {
         name: tensor

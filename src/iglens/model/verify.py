@@ -33,7 +33,7 @@ from .noise import (
 )
 from .runner import Runner
 from .stream import Stream
-from .tail import trace_tail
+from .tail import Tail, trace_tail
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,9 @@ class Verified:
         tolerance: How far reading one state twice may be apart.
         power: Tolerances by which the state before the last one misses.
         notes: Sentences a user should know.
+        tail: What lies between the last block and the logits, if it is a chain of
+            modules and elementwise operations.
+        doubt: Why that chain is not used to read; None if it is.
     """
 
     stream: Stream
@@ -57,6 +60,8 @@ class Verified:
     tolerance: Tolerance
     power: float
     notes: tuple[str, ...]
+    tail: Tail | None = None
+    doubt: str | None = None
 
 
 def verify(runner: Runner, declaration: Declaration | None = None) -> Verified:
@@ -93,7 +98,8 @@ def verify(runner: Runner, declaration: Declaration | None = None) -> Verified:
         f"{runner.name}: no stack of layers has a per-position readout that gives the "
         "model's own probabilities. "
         + "; ".join(f"{name}: {reason}" for name, reason in tried.items())
-        + "."
+        + ".",
+        tried,
     )
 
 
@@ -163,8 +169,9 @@ class _Case:
 
     def verified(self) -> Verified:
         """The case with the fastest readout that is proved."""
-        readout, notes = self._fastest()
-        notes += self._facts()
+        tail = trace_tail(self._runner, self._stream)
+        readout, doubt = self._fastest(tail)
+        notes = (() if doubt is None else (doubt,)) + self._facts()
         wrong = readout.logits(self._states[-2])
         power = float(total_variation(wrong, self._logits).max())
         return Verified(
@@ -175,6 +182,8 @@ class _Case:
             self._tolerance,
             power / self._tolerance.total_variation,
             notes,
+            tail,
+            doubt,
         )
 
     def _facts(self) -> tuple[str, ...]:
@@ -191,13 +200,12 @@ class _Case:
             )
         return tuple(facts)
 
-    def _fastest(self) -> tuple[AbstractReadout, tuple[str, ...]]:
-        """The explicit readout if it equals the injected one everywhere we look."""
-        tail = trace_tail(self._runner, self._stream)
+    def _fastest(self, tail: Tail | None) -> tuple[AbstractReadout, str | None]:
+        """The explicit readout if it equals the injected one, else why it does not."""
         if tail is None:
             return self._injected, (
                 "No chain of modules and elementwise operations leads to the logits: "
-                "the model's own forward is used to read (slower).",
+                "the model's own forward is used to read (slower)."
             )
         explicit = explicit_readout(tail, self._stream, self._logits.shape[-1])
         points = torch.cat([*self._states[[0, -2, -1]], self._random])
@@ -209,10 +217,10 @@ class _Case:
         else:
             reason = f"it misses by a total variation of {missed:.2g}"
         if missed <= self._tolerance.total_variation:
-            return explicit, ()
+            return explicit, None
         return self._injected, (
             "The traced tail is not equal to the model's own forward, which is used "
-            f"to read instead (slower): {reason}.",
+            f"to read instead (slower): {reason}."
         )
 
     def _distance(

@@ -87,8 +87,7 @@ def check(
     memory_budget: int = MEMORY_BUDGET,
 ) -> Check:
     """Compare the readout of last states with the model's own logits."""
-    row_bytes = readout.vocab_size * readout.precision.itemsize * 6
-    step = max(1, memory_budget // row_bytes)
+    step = rows_at_once(readout, memory_budget)
     pieces = []
     for start in range(0, len(states), step):
         rows = slice(start, start + step)
@@ -105,6 +104,16 @@ def check(
         TokenLogits.joined([piece.ours for piece in pieces]),
         TokenLogits.joined([piece.own for piece in pieces]),
     )
+
+
+def row_bytes(readout: AbstractReadout) -> int:
+    """Bytes that comparing one row takes: six arrays over the vocabulary."""
+    return readout.vocab_size * readout.precision.itemsize * 6
+
+
+def rows_at_once(readout: AbstractReadout, memory_budget: int) -> int:
+    """How many rows may be compared at once."""
+    return max(1, memory_budget // row_bytes(readout))
 
 
 def total_variation(
