@@ -22,6 +22,8 @@ from .injected import model_lock
 from .load import Source, load_model
 from .noise import keeps_texts_apart
 from .runner import Runner, text_config
+from .split import find_sublayers
+from .sublayers import Sublayers
 from .text import Prompt, TextCodec
 from .tracer import Tracer
 from .verify import Verified, verify
@@ -250,6 +252,12 @@ class Decoder:
             for ids, wanted in zip(texts, positions, strict=True)
         ]
         return [replace(t, warnings=(*t.warnings, note)) for t in found]
+
+    @cached_property
+    def sublayers(self) -> Sublayers:
+        """The parts of every block; found and proved on first use."""
+        with model_lock(self.model):
+            return find_sublayers(self._runner, self.verified.stream)
 
     @cached_property
     def batch_safe(self) -> bool:
