@@ -13,7 +13,7 @@ from families import (
     states_by_hooks,
 )
 
-from iglens import Decoder, UnsupportedModelError
+from iglens import ArgumentError, Decoder, UnsupportedModelError
 from iglens.model.capture import capture
 
 IDS = some_ids(40)
@@ -51,6 +51,49 @@ def test_only_the_wanted_layers_are_kept(decoder):
     expected = states_by_hooks(decoder.model, "qwen3", IDS)
     assert torch.equal(taken.states, expected[[0, 2, 3]][:, [3, 9]])
     assert taken.means.shape == (3, 32)
+
+
+def test_states_alone_are_those_of_every_token_in_the_wanted_order(decoder):
+    short = decoder.states([IDS[:9], IDS], layers=[2, 0, 3])
+    expected = states_by_hooks(decoder.model, "qwen3", IDS)[[2, 0, 3]]
+    assert [states.shape[1] for states in short] == [9, 40]
+    torch.testing.assert_close(short[0], expected[:, :9], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(short[1], expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(decoder.states([IDS])[0][[2, 0, 3]], expected)
+
+
+def test_states_alone_cost_no_rows_of_logits(decoder):
+    kept = []
+    handle = decoder.model.lm_head.register_forward_pre_hook(
+        lambda module, args: kept.append(args[0].shape[1])
+    )
+    try:
+        decoder.states([IDS])
+    finally:
+        handle.remove()
+    assert kept == [1]
+
+
+def test_states_of_texts_that_may_not_share_a_batch_come_one_by_one(decoder):
+    runs = []
+    other = Decoder(build("qwen3"))
+    other.__dict__["batch_safe"] = False
+    handle = other.model.register_forward_pre_hook(
+        lambda module, args, kwargs: runs.append(len(kwargs["input_ids"])),
+        with_kwargs=True,
+    )
+    try:
+        found = other.states([IDS[:9], IDS])
+    finally:
+        handle.remove()
+    assert runs == [1, 1]
+    assert [states.shape[1] for states in found] == [9, 40]
+
+
+@pytest.mark.parametrize("layers", [[], [-1], [0, 4]])
+def test_states_of_layers_that_are_none_are_refused(decoder, layers):
+    with pytest.raises(ArgumentError, match="has 0 to 3"):
+        decoder.states([IDS], layers=layers)
 
 
 def test_means_are_those_of_the_whole_text_and_of_what_came_before(decoder):

@@ -4,7 +4,7 @@ import transformers as hf
 from families import FAMILIES, Handmade, build, full_logits, left_as_it_was, some_ids
 
 from iglens import ArgumentError, Decoder, Sampling, UnsupportedModelError
-from iglens.model.generate import continuation
+from iglens.model.generate import continuation, continuations
 
 IDS = some_ids()
 
@@ -32,6 +32,28 @@ def test_greedy_works_in_float64_experts_included():
         said = continuation(model, IDS, 4)
     model.set_experts_implementation("eager")
     assert said == greedy(model, IDS, 4)
+
+
+def test_a_batch_of_starts_says_what_each_says_alone():
+    model = build("llama")
+    free = greedy(model, IDS[:4], 8, stop=None)
+    model.generation_config.eos_token_id = free[2]
+    model.generation_config.pad_token_id = 0
+    starts = [IDS[:4], IDS[4:8]]
+    said = continuations(model, torch.tensor(starts), 8)
+    assert said == [continuation(model, start, 8) for start in starts]
+    assert said[0] == free[:3]
+    assert len(said[1]) == 8
+
+
+def test_a_sampled_batch_differs_within_and_is_repeated_by_its_seed():
+    model = build("llama")
+    model.generation_config.eos_token_id = None
+    starts = torch.tensor([[1]] * 3)
+    said = continuations(model, starts, 8, Sampling(seed=3))
+    assert len({tuple(text) for text in said}) == 3
+    assert said == continuations(model, starts, 8, Sampling(seed=3))
+    assert said != continuations(model, starts, 8, Sampling(seed=4))
 
 
 @pytest.fixture

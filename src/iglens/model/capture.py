@@ -5,7 +5,7 @@ the network sees), `h_L` the output of the last block. Where another module's in
 declared to be `h_0`, `h_k` is the output of block `k`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..errors import UnsupportedModelError
+from ..errors import ArgumentError, UnsupportedModelError
 from .injected import model_lock
 from .runner import Runner
 from .stream import Stream
@@ -101,15 +101,63 @@ def capture_batch(
     start = min(int(wanted.min()) for wanted in places)
     with model_lock(runner.model), _hooks(stream, frozenset(layers), taken.take):
         logits = runner(ids, keep=max(lengths) - start)
-    if lost := sorted(set(layers) - set(taken.states)):
-        raise UnsupportedModelError(
-            f"{runner.name} ran without passing layers {lost}: its blocks are others "
-            "than when it was verified. Make a new `Decoder` of it."
-        )
+    _check_passed(runner, layers, taken.states)
     return [
         _captured(taken, layers, index, logits[index][places[index] - start])
         for index in range(len(texts))
     ]
+
+
+def states_of(
+    runner: Runner,
+    stream: Stream,
+    texts: Sequence[Int[Tensor, " _"]],
+    layers: Sequence[int],
+) -> list[Float[Tensor, "points _ d_model"]]:
+    """States of every token of several texts, in one forward pass.
+
+    Of the logits only the last token's are computed where the model can do that.
+
+    Args:
+        runner: The model.
+        stream: Where its residual stream runs.
+        texts: Token ids of every text.
+        layers: Layers whose states are wanted, in that order.
+
+    Raises:
+        ArgumentError: If there is no such layer.
+        UnsupportedModelError: If the model no longer runs the blocks it had.
+    """
+    if not layers or min(layers) < 0 or max(layers) > stream.n_layers:
+        raise ArgumentError(
+            f"`layers` is {list(layers)}; {runner.name} has 0 to {stream.n_layers}."
+        )
+    lengths = [len(text) for text in texts]
+    ids = torch.stack([_filled(text, max(lengths)) for text in texts])
+    taken: dict[int, Tensor] = {}
+
+    def take(layer: int, streams: Tensor) -> None:
+        taken[layer] = streams.clone()
+
+    with model_lock(runner.model), _hooks(stream, frozenset(layers), take):
+        runner(ids, keep=1)
+    _check_passed(runner, layers, taken)
+    device = taken[layers[-1]].device
+    return [
+        torch.stack([taken[layer][index, :length].to(device) for layer in layers])
+        for index, length in enumerate(lengths)
+    ]
+
+
+def _check_passed(
+    runner: Runner, layers: Sequence[int], taken: Mapping[int, object]
+) -> None:
+    """Refuse a model that ran without passing some of its layers."""
+    if lost := sorted(set(layers) - set(taken)):
+        raise UnsupportedModelError(
+            f"{runner.name} ran without passing layers {lost}: its blocks are others "
+            "than when it was verified. Make a new `Decoder` of it."
+        )
 
 
 def _filled(text: Int[Tensor, " text"], length: int) -> Int[Tensor, " filled"]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from .. import __version__
@@ -16,6 +17,7 @@ from ..errors import ArgumentError, ArgumentTypeError, UnsupportedModelError
 from ..readout import AbstractReadout
 from ..records import ModelInfo, Provenance, Target
 from ..trace import Trace
+from .capture import states_of
 from .declaration import Declaration
 from .generate import Sampling, continuation
 from .injected import model_lock
@@ -258,6 +260,26 @@ class Decoder:
         """The parts of every block; found and proved on first use."""
         with model_lock(self.model):
             return find_sublayers(self._runner, self.verified.stream)
+
+    def states(
+        self, texts: Sequence[Sequence[int]], *, layers: Sequence[int] | None = None
+    ) -> list[Float[Tensor, "points _ d_model"]]:
+        """States of every token of some texts, without logits, before the final norm.
+
+        Raises:
+            ArgumentError: If a text is too long or a layer out of range.
+            UnsupportedModelError: If the model has changed since it was verified.
+        """
+        for ids in texts:
+            self.check_length(len(ids))
+        rows = [torch.tensor(list(ids)) for ids in texts]
+        chosen = range(self.n_layers + 1) if layers is None else layers
+        batches = [rows] if len(rows) == 1 or self.batch_safe else [[r] for r in rows]
+        taken = (
+            states_of(self._runner, self.verified.stream, batch, list(chosen))
+            for batch in batches
+        )
+        return [states for batch in taken for states in batch]
 
     @cached_property
     def batch_safe(self) -> bool:

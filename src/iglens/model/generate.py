@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformers import GenerationConfig
 
 from ..errors import ArgumentError, UnsupportedModelError
@@ -50,6 +52,23 @@ def continuation(
     Raises:
         UnsupportedModelError: If the model has no `generate` of Transformers.
     """
+    prompt = torch.tensor([list(ids)])
+    return continuations(model, prompt, max_new_tokens, sampling)[0]
+
+
+def continuations(
+    model: Any,
+    starts: Int[Tensor, "texts start"],
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+) -> list[list[int]]:
+    """Token ids the model goes on with after each of some starts, in one batch.
+
+    Each ends with its first end of text, if it has one.
+
+    Raises:
+        UnsupportedModelError: If the model has no `generate` of Transformers.
+    """
     if getattr(model, "generation_config", None) is None:
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot generate. Pass an `answer` or a `target`, "
@@ -58,7 +77,7 @@ def continuation(
     device = model.get_input_embeddings().weight.device
     if device.type == "meta":
         device = torch.device("cpu")
-    prompt = torch.tensor([list(ids)], device=device)
+    prompts = starts.to(device)
     with (
         model_lock(model),
         evaluating(model),
@@ -67,12 +86,25 @@ def continuation(
     ):
         if sampling is not None:
             torch.manual_seed(sampling.seed)
-        text = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
+        texts = model.generate(
+            prompts,
+            attention_mask=torch.ones_like(prompts),
             generation_config=_settings(own, max_new_tokens, sampling),
         )
-    return [int(token) for token in text[0, len(ids) :]]
+    ends = _ends_of_text(own)
+    return [_ended(text, ends) for text in texts[:, starts.shape[1] :].tolist()]
+
+
+def _ends_of_text(own: GenerationConfig) -> frozenset[int]:
+    """Tokens that end a text."""
+    stop = own.eos_token_id
+    return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
+
+
+def _ended(ids: list[int], ends: frozenset[int]) -> list[int]:
+    """The text up to its end: shorter ones of a batch are filled up behind it."""
+    found = (at for at, token in enumerate(ids) if token in ends)
+    return ids[: next(found, len(ids)) + 1]
 
 
 def _settings(
