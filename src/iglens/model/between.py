@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
+from .boundaries import boundaries
 from .capture import Captured, capture_batch
 from .injected import model_lock
 from .runner import Runner
@@ -104,23 +105,25 @@ def _between(
     for layer, plan in plans.items():
         tensors = [taken[layer, site][index].to(device) for site in plan.sites]
         if plan.kind == "parallel":
-            scales = [part.scale for part in plan.parts if part.site is not None]
+            scales = [part.site_scale for part in plan.parts if part.site is not None]
             pairs = zip(tensors, scales, strict=True)
-            tensors = [t if scale in (None, 1.0) else t * scale for t, scale in pairs]
+            tensors = [t if scale == 1.0 else t * scale for t, scale in pairs]
         found[layer] = torch.stack(tensors)
     return found
 
 
 @dataclass(eq=False)
 class _Counts:
-    """Which block runs, and how often it has called which module."""
+    """Which block runs, with a stream of which shape, and what it has called."""
 
     passed: int = 0
+    shape: torch.Size = field(default_factory=torch.Size)
     calls: dict[nn.Module, int] = field(default_factory=lambda: defaultdict(int))
 
-    def next_block(self) -> None:
-        """A boundary between blocks was passed."""
+    def boundary(self, state: Tensor) -> None:
+        """The next block begins."""
         self.passed += 1
+        self.shape = state.shape
         self.calls.clear()
 
 
@@ -131,7 +134,10 @@ def site_hooks(
     plans: Iterable[BlockPlan],
     take: Callable[[int, Site, Tensor], None],
 ) -> Iterator[None]:
-    """While open, what the sites of these plans hold is handed over."""
+    """While open, what the sites of these plans hold is handed over.
+
+    Tensors in which texts and tokens share an axis are given the stream's shape.
+    """
     counts = _Counts()
     sites: dict[nn.Module, dict[tuple[int, int, str], list[Site]]] = {}
     for plan in plans:
@@ -141,7 +147,8 @@ def site_hooks(
 
     def look(module: nn.Module, call: int, side: str, structure: Any) -> None:
         for site in sites[module].get((counts.passed, call, side), ()):
-            take(counts.passed, site, get(structure, site.place))
+            found: Tensor = get(structure, site.place)
+            take(counts.passed, site, found.reshape(counts.shape))
 
     def on_input(module: nn.Module, args: Any, kwargs: Any) -> None:
         look(module, counts.calls[module], "input", (args, kwargs))
@@ -150,30 +157,13 @@ def site_hooks(
     def on_output(module: nn.Module, args: Any, output: Any) -> None:
         look(module, counts.calls[module] - 1, "output", output)
 
-    handles = []
+    handles: list[Any] = []
     try:
-        handles += boundary_hooks(stream, counts.next_block)
-        for module in sites:
-            handles.append(module.register_forward_pre_hook(on_input, with_kwargs=True))
-            handles.append(module.register_forward_hook(on_output))
-        yield
+        with boundaries(stream, counts.boundary):
+            for module in sites:
+                before = module.register_forward_pre_hook(on_input, with_kwargs=True)
+                handles += [before, module.register_forward_hook(on_output)]
+            yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def boundary_hooks(stream: Stream, passed: Callable[[], None]) -> list[Any]:
-    """Hooks that tell when `h_0`, `h_1`, … are passed; to be removed by the caller."""
-    blocks = dict.fromkeys(stream.blocks)
-    if stream.first is None:
-        return [b.register_forward_pre_hook(lambda *_: passed()) for b in blocks]
-    started = False
-
-    def on_first(*_: Any) -> None:
-        nonlocal started
-        if not started:
-            started = True
-            passed()
-
-    first = stream.first.register_forward_pre_hook(on_first)
-    return [first, *(b.register_forward_hook(lambda *_: passed()) for b in blocks)]

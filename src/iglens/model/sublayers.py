@@ -58,15 +58,16 @@ class Part:
         modules: Its modules with weights, in the order of their calls.
         module: The one of them that says what the part is, for display.
         site: Sequential blocks: where the state *after* this part is found. Parallel
-            blocks: where this part's vector is found, still without `scale`. None for
-            the last part, which ends at the block's own output (parallel: is the
-            remainder).
+            blocks: where this part's vector is found. None for the last part, which
+            ends at the block's own output (parallel: is the remainder).
+        site_scale: Parallel blocks: factor with which that vector enters the sum.
         placement: Whether something that normalises stands before its weights ("pre"),
             behind its writer ("post"), at both ends ("sandwich") or nowhere ("none").
-        carry: Factor with which the state before it enters the state after it; None
-            if that is no number (a norm of the sum, learned vectors).
-        scale: Factor with which the writer's output (behind its post-norm) enters;
-            None if that is no number.
+        carry: Factor with which the state before it enters the state after it
+            (parallel: the block's output); None if that is no number (a norm of the
+            sum, learned vectors).
+        scale: Factor with which the writer's output, behind its post-norm if it has
+            one, enters; None if that is no number.
         writer: Name of the linear module whose output becomes the update, up to norm
             and scale: the attention's output projection, the MLP's down projection.
         writer_reason: Why there is none.
@@ -82,6 +83,7 @@ class Part:
     modules: tuple[str, ...] = ()
     module: str | None = None
     site: Site | None = None
+    site_scale: float = 1.0
     placement: Placement = "none"
     carry: float | None = None
     scale: float | None = None

@@ -1,0 +1,195 @@
+"""What the graph tells of a part: its norms, its factors, and the module that writes.
+
+Operators are known by their names here, modules and classes are not.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from .cuts import addends, descendants
+from .dataflow import Flow, ModuleCall, Node
+from .regions import Region
+from .sublayers import Placement
+
+_NORMING = {
+    "_fused_rms_norm",
+    "layer_norm",
+    "linalg_vector_norm",
+    "native_layer_norm",
+    "rms_norm",
+    "rsqrt",
+}
+_SOFTMAX = {"_safe_softmax", "_softmax", "softmax"}
+_PRODUCT = {"baddbmm", "bmm", "matmul", "mm"}
+
+
+@dataclass(frozen=True, eq=False)
+class Writer:
+    """The module whose output becomes a part's update, or why there is none.
+
+    Attributes:
+        call: Its call.
+        scale: Factor with which its output enters, None if that is no number.
+        reason: Why there is none.
+    """
+
+    call: ModuleCall | None = None
+    scale: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class GraphFacts:
+    """What the graph tells of one part.
+
+    Attributes:
+        carry: As in `Part`.
+        placement: As in `Part`.
+        writer: The module that writes; its linearity is still to be proved.
+        experts: Largest number of values of which an operator took the largest.
+        joined: Whether a tensor per token enters that does not stem from the stream.
+    """
+
+    carry: float | None
+    placement: Placement
+    writer: Writer
+    experts: int | None
+    joined: bool
+
+
+def graph_facts(flow: Flow, region: Region, carry: float | None) -> GraphFacts:
+    """What the graph tells of the part that a region is."""
+    nodes = flow.nodes
+    inner = region.path[1:]
+    weights = [node for node in inner if nodes[node].weighty]
+    feeding = _feeding(nodes, inner, weights)
+    last = [node for node in weights if node not in feeding]
+    behind = descendants(nodes, inner, weights)
+    norms = [node for node in inner if nodes[node].op in _NORMING]
+    pre = any(node in feeding and node not in behind for node in norms)
+    written = descendants(nodes, inner, last)
+    posts = [node for node in norms if node in written]
+    placement: Placement = "pre" if pre else "none"
+    if posts:
+        placement = "sandwich" if pre else "post"
+    made = [node for call in region.calls for node in range(call.first, call.last)]
+    chosen = [n for i in made if nodes[i].op == "topk" for n in nodes[i].parents]
+    return GraphFacts(
+        carry,
+        placement,
+        _writer(flow, region, last, behind, posts),
+        max((nodes[node].shape[-1] for node in chosen), default=None),
+        any(nodes[node].joined for node in region.path),
+    )
+
+
+def attends(flow: Flow, call: ModuleCall) -> bool:
+    """Whether a softmax over what a module was given weights a product in it."""
+    span = range(call.first, call.last)
+    softmax = [node for node in span if flow.nodes[node].op in _SOFTMAX]
+    weighted = descendants(flow.nodes, span, softmax)
+    return any(
+        "attention" in node.op
+        or (
+            index in weighted
+            and node.op in _PRODUCT
+            and not node.weighty
+            and len(node.parents) > 1
+        )
+        for index, node in enumerate(flow.nodes[call.first : call.last], call.first)
+    )
+
+
+def carry(flow: Flow, start: int, end: int) -> float | None:
+    """Factor with which one state enters another; None if that is no number."""
+    return addends(flow.nodes, end, start, ()).get(start)
+
+
+def _feeding(
+    nodes: list[Node], path: Collection[int], weights: Collection[int]
+) -> set[int]:
+    """The nodes from which others come in which weights take part."""
+    found: set[int] = set()
+    members = set(weights)
+    for node in sorted(path, reverse=True):
+        if node in members or node in found:
+            found.update(nodes[node].parents)
+    return found
+
+
+def _writer(
+    flow: Flow,
+    region: Region,
+    last: Collection[int],
+    behind: Collection[int],
+    posts: Collection[int],
+) -> Writer:
+    """The smallest module call around the last weights, and how its output enters."""
+    nodes = flow.nodes
+    chains = [list(_inside(nodes[node], region)) for node in last]
+    common = [c for c in chains[0] if all(c in chain for chain in chains[1:])]
+    if not common:
+        names = dict.fromkeys(chain[0].name for chain in chains if chain)
+        short = ", ".join(name.rpartition(".")[2] for name in names) or "no module"
+        return Writer(reason=f"its update is the sum of what several give: {short}")
+    call = common[0]
+    out = {node for node in call.returned.values() if node in region.path}
+    if len(out) != 1 or len(set(call.given.values())) != 1:
+        return Writer(
+            reason=f"its last module with weights, {call.name}, takes or gives "
+            "several tensors"
+        )
+    norms = {g: n for n, g in (_norm_ends(flow, region, node) for node in posts)}
+    return _followed(flow, region, call, out.pop(), norms, behind)
+
+
+def _inside(node: Node, region: Region) -> Iterator[ModuleCall]:
+    """The calls that a node was made in, up to the outermost of its part."""
+    chain = [] if node.call is None else list(node.call.chain)
+    limit = max((i for i, c in enumerate(chain) if c in region.calls), default=-1)
+    yield from chain[: limit + 1]
+
+
+def _norm_ends(flow: Flow, region: Region, node: int) -> tuple[int, int]:
+    """What the module around a norm is given, and what it gives."""
+    call, found = flow.nodes[node].call, (node, node)
+    for outer in call.chain if call is not None else ():
+        span = range(outer.first, outer.last)
+        if any(flow.nodes[n].weighty for n in region.path if n in span):
+            break
+        given, gives = set(outer.given.values()), set(outer.returned.values())
+        if len(given) == len(gives) == 1:
+            found = (given.pop(), gives.pop())
+    return found
+
+
+def _followed(
+    flow: Flow,
+    region: Region,
+    call: ModuleCall,
+    out: int,
+    norms: dict[int, int],
+    behind: Collection[int],
+) -> Writer:
+    """Follow the update back from the end, through norms and factors, to the writer.
+
+    Addends in which no weights took part are not of the update: they carry the state.
+    """
+    scale: float | None = 1.0
+    node = region.end
+    for _ in range(len(norms) + 1):
+        every = addends(flow.nodes, node, region.start, {out, *norms})
+        found = {leaf: factor for leaf, factor in every.items() if leaf in behind}
+        if len(found) != 1:
+            break
+        (leaf, factor), *_ = found.items()
+        scale = None if scale is None or factor is None else scale * factor
+        if leaf == out:
+            return Writer(call, scale)
+        if leaf not in norms:
+            break
+        node = norms[leaf]
+    return Writer(
+        reason=f"what its last module with weights, {call.name}, gives is changed "
+        "further before it becomes the update"
+    )
