@@ -45,7 +45,7 @@ def recorded_calls(
 
     With `copies`, tensors are kept as they were at the call: models work in place.
     """
-    keep = copied if copies else _itself
+    keep = _copied if copies else _itself
     calls: list[Call] = []
     running: list[Call] = []
     handles = []
@@ -83,7 +83,7 @@ def _itself(structure: Any) -> Any:
     return structure
 
 
-def copied(structure: Any) -> Any:
+def _copied(structure: Any) -> Any:
     """The structure with copies of its tensors."""
     for place, tensor in tensors(structure):
         structure = put(structure, place, tensor.clone())

@@ -21,7 +21,9 @@ def questions(flow: Flow, cuttings: Iterable[Cutting]) -> list[Question]:
     for region in (region for cutting in cuttings for region in cutting.regions):
         writer = graph_facts(flow, region, None).writer.call
         for call in region.calls:
-            returned = tuple(p for p, n in call.returned.items() if n in region.path)
+            places = call.returned.items()
+            on_path = tuple(place for place, node in places if node in region.path)
+            returned = on_path or tuple(call.returned)
             own = writer if writer is not None and call in writer.chain else None
             question = Question(call, returned, own, attends(flow, call))
             asked.setdefault(key(call), question)
@@ -123,6 +125,8 @@ def _with_neurons(part: Part, answers: Iterable[Answer]) -> Part:
         reason = f"a router chooses some of {part.experts} experts for each token"
     if any(answer.mixes is not False for answer in answers):
         reason = "it mixes tokens"
+    elif part.heads is not None:
+        reason = "it is attention"
     neurons = part.width if reason is None else None
     return replace(part, neurons=neurons, neurons_reason=reason)
 

@@ -163,6 +163,11 @@ def _norm_ends(flow: Flow, region: Region, node: int) -> tuple[int, int]:
     return found
 
 
+def _in(calls: Collection[ModuleCall], node: int) -> bool:
+    """Whether a value was made in one of these calls."""
+    return any(call.first <= node < call.last for call in calls)
+
+
 def _followed(
     flow: Flow,
     region: Region,
@@ -179,7 +184,7 @@ def _followed(
     node = region.end
     for _ in range(len(norms) + 1):
         every = addends(flow.nodes, node, region.start, {out, *norms})
-        found = {leaf: factor for leaf, factor in every.items() if leaf in behind}
+        found = {n: f for n, f in every.items() if n in behind or _in(region.calls, n)}
         if len(found) != 1:
             break
         (leaf, factor), *_ = found.items()

@@ -5,6 +5,7 @@ tried inside one forward pass: when a module returns, it is called again on copi
 its arguments in which one thing is changed.
 """
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from .attention import intercepted_attention
 from .boundaries import boundaries
-from .calls import copied
 from .dataflow import ModuleCall
 from .runner import Runner
 from .stream import Stream
@@ -130,7 +131,7 @@ class _Trial:
         """What runs before and after the module of that name."""
 
         def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-            given = copied((args, kwargs))
+            given = _frozen((args, kwargs))
             self._written[name] = next(
                 (t for _, t in tensors(given) if t.is_floating_point()), torch.empty(0)
             )
@@ -179,7 +180,7 @@ class _Trial:
         """Try what is asked of one call."""
 
         def again(changed: Any) -> Any:
-            args, kwargs = copied(changed)
+            args, kwargs = _frozen(changed)
             return module(*args, **kwargs)
 
         if (part := self._writers.get(called)) is not None:
@@ -288,6 +289,19 @@ class _Trial:
         """The axis of tokens of a tensor of one text."""
         shape = tensor.shape if isinstance(tensor, Tensor) else ()
         return next((a for a, size in enumerate(shape) if size == self._tokens), None)
+
+
+def _frozen(structure: Any) -> Any:
+    """A copy of arguments that calling with them does not change, caches included."""
+    if isinstance(structure, Tensor):
+        return structure.clone()
+    if isinstance(structure, Cache):
+        return copy.deepcopy(structure)
+    if isinstance(structure, dict):
+        return {name: _frozen(item) for name, item in structure.items()}
+    if type(structure) in (tuple, list):
+        return type(structure)(_frozen(item) for item in structure)
+    return structure
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
