@@ -9,6 +9,10 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 import pytest
 import torch
 
+# Before the type-check hook loads our modules: under the hook nothing finds its byte
+# code, and compiling torchao anew warns of its escapes.
+import transformers.modeling_utils  # noqa: F401
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():

@@ -7,6 +7,8 @@ import hypothesis.strategies as st
 import numpy as np
 
 from iglens.records import (
+    ENTROPY,
+    KL_TO_FINAL,
     UNITS,
     Attribution,
     Flag,
@@ -42,6 +44,8 @@ def make_attribution(
     unit="probability",
     baseline="embedding",
     estimator="observed",
+    lens="logit",
+    kinds=False,
     texts=(" Paris", " a|b"),
     holes=(),
     noise_floor=1e-9,
@@ -59,8 +63,12 @@ def make_attribution(
     for row, point, value in holes:
         levels[row, point] = value
     credits = np.diff(np.where(np.isfinite(levels), levels, np.nan), axis=1)
+    writes = credits
     if estimator != "observed":
         credits = credits + rng.normal(size=credits.shape) * 1e-3
+        writes = np.full_like(credits, np.nan)
+    elif lens != "logit":
+        writes = credits + rng.normal(size=credits.shape)
     n_text = int(rng.integers(1, 9))
     token_ids = rng.integers(0, 97, n_text)
     top_ids = rng.integers(0, 97, (rows, n_points, top))
@@ -68,10 +76,13 @@ def make_attribution(
         token_ids=token_ids,
         token_texts=tuple(texts[i % len(texts)] for i in token_ids.tolist()),
         positions=rng.integers(0, n_text + 1, rows),
-        targets=tuple(random_target(rng, texts[i % len(texts)]) for i in range(rows)),
+        targets=tuple(
+            random_target(rng, texts[i % len(texts)], kinds) for i in range(rows)
+        ),
         segments=segments,
         levels=levels,
         credits=credits,
+        writes=writes,
         top1=rng.random((rows, n_points)) < 0.5,
         model_value=levels[:, -1] + rng.normal(size=rows) * 1e-4,
         fidelity=rng.random(rows) * 1e-6,
@@ -84,8 +95,8 @@ def make_attribution(
         unit=unit,
         baseline_kind=baseline,
         estimator=estimator,
-        lens="logit",
-        noise_floor=noise_floor,
+        lens=lens,
+        noise_floor=np.full(rows, noise_floor),
         readout=ReadoutInfo("explicit", "float32", "none", 1e-5, 2e4),
         provenance=make_provenance(texts[0], n_layers),
         flags=tuple(
@@ -135,9 +146,14 @@ def random_levels(rng, shape, unit):
     return rng.normal(0, 5, shape)
 
 
-def random_target(rng, text):
-    ids = rng.choice(97, size=rng.integers(1, 4), replace=False)
-    return Target(tuple(sorted(ids.tolist())), text)
+def random_target(rng, text, of_all_kinds):
+    ids = rng.choice(97, size=rng.integers(1, 4), replace=False).tolist()
+    plain = Target(tuple(sorted(ids)), text)
+    if not of_all_kinds:
+        return plain
+    contrast = plain.versus(Target((97, 98), f"not {text}"))
+    own = Target((), text, space="stars", kind="scalar")
+    return (plain, contrast, ENTROPY, KL_TO_FINAL, own)[rng.integers(5)]
 
 
 @st.composite
@@ -165,6 +181,8 @@ def recipes(draw):
         "unit": draw(st.sampled_from(UNITS)),
         "baseline": baseline,
         "estimator": draw(st.sampled_from(["observed", GRADIENT])),
+        "kinds": draw(st.booleans()),
+        "lens": draw(st.sampled_from(["logit", "ridge"])),
         "texts": draw(texts),
         "holes": [(*cell, value) for cell, value in holes.items()],
         "noise_floor": draw(st.sampled_from([0.0, 1e-9, 0.01])),

@@ -31,6 +31,8 @@ def level(z, ids, unit):
         return z.softmax(-1)[..., ids].sum(-1)
     if unit == "log_probability":
         return inside - z.logsumexp(-1)
+    if unit == "logit":
+        return inside
     return inside - z[..., rest].logsumexp(-1)
 
 

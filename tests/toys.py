@@ -18,9 +18,9 @@ POSTS = ("identity", "soft-cap", "scale")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 TOLERANCES = {
-    torch.float32: Tolerance(1e-5, 1e-4),
-    torch.float64: Tolerance(1e-11, 1e-10),
-    torch.bfloat16: Tolerance(1e-3, 1e-2),
+    torch.float32: Tolerance(1e-5, 1e-4, 1e-4),
+    torch.float64: Tolerance(1e-11, 1e-10, 1e-10),
+    torch.bfloat16: Tolerance(1e-3, 1e-2, 1e-2),
 }
 
 
@@ -132,7 +132,7 @@ def make_trace(head=None, *, n_layers=4, rows=3, states=None, seed=0, **changes)
         "text_mean": states.double().mean(1).to(states.dtype),
         "logits": readout.logits(states[-1]),
         "readout": readout,
-        "noise": NoiseFloor(1e-7, 1e-6),
+        "noise": NoiseFloor(1e-7, 1e-6, 1e-6),
         "tolerance": TOLERANCES[readout.dtype],
         "power": 1e4,
         "modules": tuple(f"blocks.{i}" for i in range(n_layers)),

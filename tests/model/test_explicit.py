@@ -168,7 +168,7 @@ def test_dynamic_int8_is_called_and_its_noise_is_measured(quantise):
     assert total_variation(read, full_logits(model, IDS)) < 1e-5
     result = explain(decoder, IDS, **EVERY)
     assert result.fidelity.max() <= decoder.verified.tolerance.total_variation
-    assert result.noise_floor > 1e-4
+    assert result.noise_floor.min() > 1e-4
     assert Decoder(build("llama")).verified.noise.probability < 1e-5
 
 

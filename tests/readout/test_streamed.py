@@ -127,7 +127,7 @@ def test_small_budgets_read_in_several_blocks():
 
 
 @pytest.mark.parametrize("spread", [1.0, 30.0, 5e3])
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", UNITS[:3])
 def test_wide_ranges_of_logits_are_read_right(spread, unit):
     head = make_head(vocab=211, spread=spread, dtype=torch.float64)
     states, tokens = normal(40, 12), torch.arange(40)[:, None] * 5
@@ -288,7 +288,7 @@ def test_a_block_without_any_possible_token_spoils_no_other_block():
 @pytest.mark.parametrize("value", [torch.nan, INF])
 @pytest.mark.parametrize("place", [0, 7, 150])
 @pytest.mark.parametrize("budget", [0, MEMORY_BUDGET])
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", UNITS[:3])
 def test_a_logit_that_is_no_number_makes_every_level_nan(value, place, budget, unit):
     z = normal(151)
     z[place] = value

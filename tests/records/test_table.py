@@ -17,6 +17,7 @@ COLUMNS = {
     "component": pa.string(),
     "level": pa.float64(),
     "credit": pa.float64(),
+    "write": pa.float64(),
     "baseline": pa.float64(),
     "final": pa.float64(),
     "model_value": pa.float64(),
@@ -57,6 +58,7 @@ def test_a_line_holds_its_own_numbers(recipe):
         expected = {
             "level": result.levels[row, segment + 1],
             "credit": result.credits[row, segment],
+            "write": result.writes[row, segment],
             "baseline": result.baseline[row],
             "final": result.final[row],
             "model_value": result.model_value[row],
@@ -65,8 +67,8 @@ def test_a_line_holds_its_own_numbers(recipe):
         }
         found = {name: table[name][line] for name in expected}
         np.testing.assert_equal(found, expected)
-        assert table["token"][line] == result.targets[row].text
-        assert table["unit"][line] == result.unit
+        assert table["token"][line] == result.targets[row].name
+        assert table["unit"][line] == result.units[row]
         assert table["prompt"][line] == result.provenance.prompt
 
 

@@ -87,7 +87,7 @@ def test_the_sentence_names_the_layers_of_the_largest_credit():
         levels=levels,
         credits=np.diff(levels),
         unit="probability",
-        noise_floor=1e-6,
+        noise_floor=np.array([1e-6]),
     )
     name = result.targets[0].text
     said = sentence(result, 0)

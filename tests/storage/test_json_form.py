@@ -162,6 +162,9 @@ def test_the_fields_say_what_the_result_says():
             "kind": target.kind,
             "ids": list(target.ids),
             "text": target.text,
+            "against": list(target.against),
+            "against_text": target.against_text,
+            "space": result.unit,
         }
     top = document["top_tokens"][1][3][1]
     assert top["id"] == result.top_ids[1, 3, 1]
@@ -312,7 +315,7 @@ def test_fields_of_later_versions_are_ignored():
     document["components"] = {"of": ["the", "future"]}
     document["model"]["quantisation"] = "none"
     document["segments"][0]["parts"] = []
-    document["target"][0]["against"] = None
+    document["target"][0]["within"] = None
     assert_same(attribution_from_json(document), result)
 
 

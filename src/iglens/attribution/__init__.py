@@ -3,6 +3,7 @@
 from .attribute import attribute
 from .baseline import BASELINES, Baseline
 from .estimator import AbstractEstimator, Gradient, Observed
+from .scalar import Scalar
 
 __all__ = [
     "BASELINES",
@@ -10,5 +11,6 @@ __all__ = [
     "Baseline",
     "Gradient",
     "Observed",
+    "Scalar",
     "attribute",
 ]

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..readout import MEMORY_BUDGET
-from ..readout.target import level
+from ..readout.lens import AbstractLens
 from ..records import Attribution, Flag, ReadoutInfo, Unit, check_unit
 from ..trace import Trace
 from .baseline import LARGE_BASELINE
@@ -30,6 +31,7 @@ def attribute(
     *,
     layers: Sequence[int] | None = None,
     baseline: str | Tensor = "embedding",
+    lens: AbstractLens | None = None,
     unit: Unit = "probability",
     estimator: AbstractEstimator | None = None,
     diagnostics: bool | None = None,
@@ -45,9 +47,12 @@ def attribute(
 
     Args:
         trace: States, and the model's own logits to verify them by.
-        targets: What to explain; None for the tokens the text has there.
+        targets: What to explain: tokens, sets, contrasts, `ENTROPY`, `KL_TO_FINAL`, or
+            a `Scalar`; None for the tokens the text has there.
         layers: Layers the path stops at; None for all that were traced.
         baseline: Where the path starts; see `iglens.attribution.baseline`.
+        lens: What every state is read through; None for the head alone. Each credit is
+            then split into what the block wrote and what the translator changed.
         unit: Unit of levels and credits; logarithms are natural.
         estimator: `Observed()` (default) or `Gradient(n_steps, rule)`.
         diagnostics: Whether to read ranks, divergences and top tokens; None for up
@@ -73,8 +78,8 @@ def attribute(
     check_unit(unit)
     estimator = estimator or Observed()
     rows = resolve_rows(trace, targets)
-    path = make_path(trace, layers, baseline)
-    verdict = judge(path, rows, strict=strict, memory_budget=memory_budget)
+    path = make_path(trace, layers, baseline, lens)
+    verdict = judge(path, rows, unit, strict=strict, memory_budget=memory_budget)
     if diagnostics is None:
         diagnostics = len(rows.targets) <= DIAGNOSED_ROWS
     if precision is not None:
@@ -103,7 +108,10 @@ def _record(
     """The arrays with their names, units, certificates and warnings."""
     finite = np.isfinite(reading.levels)
     steps = np.diff(np.where(finite, reading.levels, np.nan), axis=1)
-    credits = steps if isinstance(estimator, Observed) else reading.slopes
+    with np.errstate(invalid="ignore"):  # flagged where they are not finite
+        writes = reading.levels[:, 1:] - reading.starts
+    observed = isinstance(estimator, Observed)
+    credits = steps if observed else reading.slopes
     shown = np.unique(reading.top_ids).tolist()
     return Attribution(
         token_ids=trace.token_ids.cpu().numpy(),
@@ -113,8 +121,9 @@ def _record(
         segments=path.segments,
         levels=reading.levels,
         credits=np.where(np.isnan(steps), np.nan, credits),
+        writes=np.where(np.isfinite(writes), writes if observed else np.nan, np.nan),
         top1=reading.top1,
-        model_value=level(verdict.own_margin, unit).cpu().numpy(),
+        model_value=verdict.model_value,
         fidelity=verdict.fidelity,
         log_fidelity=verdict.log_fidelity,
         rank=reading.rank,
@@ -125,8 +134,8 @@ def _record(
         unit=unit,
         baseline_kind=path.baseline.kind,
         estimator=estimator.name,
-        lens="logit",
-        noise_floor=trace.noise.in_unit(unit),
+        lens="logit" if path.lens is None else path.lens.name,
+        noise_floor=_noise(trace, rows, unit),
         readout=_readout_info(trace, verdict),
         provenance=trace.provenance,
         flags=verdict.flags + _level_flags(reading, verdict),
@@ -136,6 +145,12 @@ def _record(
             *_warnings(path, rows, reading, unit, estimator),
         ),
     )
+
+
+def _noise(trace: Trace, rows: Rows, unit: Unit) -> Float[np.ndarray, " rows"]:
+    """The noise floor of every row's level."""
+    size = trace.readout.vocab_size
+    return np.array([trace.noise.of(target, unit, size) for target in rows.targets])
 
 
 def _readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
@@ -172,22 +187,9 @@ def _warnings(
     unit: Unit,
     estimator: AbstractEstimator,
 ) -> tuple[str, ...]:
-    """What a reader must see about the baseline and the estimator."""
-    found = []
-    start = torch.from_numpy(reading.levels[:, 0])
-    p_base = {
-        "probability": start,
-        "log_probability": start.exp(),
-        "log_odds": start.sigmoid(),
-    }[unit]
-    if bool((large := p_base > LARGE_BASELINE).any()):
-        worst = int(p_base.nan_to_num().argmax())
-        found.append(
-            f"The {path.baseline.kind} baseline already gives {int(large.sum())} of "
-            f"{len(rows.targets)} targets more than {LARGE_BASELINE} (most: "
-            f"{rows.targets[worst].text!r}, {float(p_base[worst]):.3f}); the credits "
-            "show only what is added to that."
-        )
+    """What a reader must see about the baseline, the lens and the estimator."""
+    found = _baseline_warning(path, rows, reading, unit)
+    found += [] if path.lens is None else path.lens.notes
     if path.baseline.kind == "zero" and not isinstance(estimator, Observed):
         found.append(
             "The gradient estimator means nothing on the segment that leaves the zero "
@@ -196,6 +198,31 @@ def _warnings(
     if not isinstance(estimator, Observed):
         found += _residual_warning(reading)
     return tuple(found)
+
+
+def _baseline_warning(
+    path: Path, rows: Rows, reading: PathReading, unit: Unit
+) -> list[str]:
+    """A warning where a target is probable already where the path starts."""
+    if unit == "logit":
+        return []
+    start = torch.from_numpy(reading.levels[:, 0])
+    p_base = {
+        "probability": start,
+        "log_probability": start.exp(),
+        "log_odds": start.sigmoid(),
+    }[unit]
+    single = torch.tensor([t.kind in ("token", "set") for t in rows.targets])
+    large = (p_base > LARGE_BASELINE) & single
+    if not bool(large.any()):
+        return []
+    worst = int(p_base.nan_to_num().masked_fill(~single, -1.0).argmax())
+    return [
+        f"The {path.baseline.kind} baseline already gives {int(large.sum())} of "
+        f"{len(rows.targets)} targets more than {LARGE_BASELINE} (most: "
+        f"{rows.targets[worst].text!r}, {float(p_base[worst]):.3f}); the credits "
+        "show only what is added to that."
+    ]
 
 
 def _residual_warning(reading: PathReading) -> list[str]:

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ..readout import MEMORY_BUDGET, AbstractReadout, read
+from ..readout import MEMORY_BUDGET, AbstractReadout, TokenLogits, read
 from ..readout.observers import Slope
-from ..readout.target import level_slope, margin
+from ..readout.target import token_slope
 from ..records import Unit
 
 Rule = Literal["midpoint", "trapezoid", "gauss-legendre"]
@@ -109,6 +109,7 @@ def slopes(
     directions: Float[Tensor, "points d_model"],
     tokens: Int[Tensor, "points slots"],
     chosen: Bool[Tensor, "points slots"],
+    against: Bool[Tensor, "points slots"],
     unit: Unit,
     *,
     memory_budget: int = MEMORY_BUDGET,
@@ -127,19 +128,5 @@ def slopes(
         observers=[slope],
         memory_budget=memory_budget,
     )
-    inside = _mean_slope(found.logits, slope.own, chosen)
-    logits = torch.cat([found.logits, found.rest[:, None]], 1)
-    changes = torch.cat([slope.own, slope.rest[:, None]], 1)
-    others = torch.cat([~chosen, torch.ones_like(chosen[:, :1])], 1)
-    outside = _mean_slope(logits, changes, others)
-    return level_slope(margin(found, chosen), inside - outside, unit)
-
-
-def _mean_slope(
-    logits: Float[Tensor, "points entries"],
-    changes: Float[Tensor, "points entries"],
-    kept: Bool[Tensor, "points entries"],
-) -> Float[Tensor, " points"]:
-    """Derivative of the log-sum-exp of the kept entries."""
-    weights = logits.masked_fill(~kept, -torch.inf).softmax(1)
-    return torch.where(weights > 0, weights * changes, 0.0).sum(1)
+    changes = TokenLogits(slope.own, slope.rest, found.rest_max)
+    return token_slope(found, changes, chosen, against, unit)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ArgumentError
+from ..readout.lens import AbstractLens, LogitLens
 from ..records import Segment, block_segment
 from ..trace import Trace
 from .baseline import Baseline, resolve_baseline
@@ -23,11 +24,13 @@ class Path:
         trace: The states.
         baseline: The first point.
         indices: Points of the trace that follow it (or begin it, for "embedding").
+        lens: What every point is translated by; None reads the states as they are.
     """
 
     trace: Trace
     baseline: Baseline
     indices: tuple[int, ...]
+    lens: AbstractLens | None = None
 
     @property
     def n_points(self) -> int:
@@ -46,12 +49,30 @@ class Path:
             if layer is not None
         )
 
+    @cached_property
+    def translators(self) -> tuple[int, ...]:
+        """Layer whose map every point goes through; the baseline takes the first."""
+        layers = [self.trace.layers[i] for i in self.indices]
+        return tuple(layers[:1] * (self.n_points - len(layers)) + layers)
+
     def states(self, rows: slice) -> Float[Tensor, "points rows d_model"]:
-        """All points of some rows."""
+        """All points of some rows, as they are read."""
+        return self._translated(self._states(rows), self.translators)
+
+    def starts(self, rows: slice) -> Float[Tensor, "segments rows d_model"]:
+        """Where every segment starts, through the map of the layer it ends at."""
+        return self._translated(self._states(rows)[:-1], self.translators[1:])
+
+    def _states(self, rows: slice) -> Float[Tensor, "points rows d_model"]:
+        """All points of some rows, as the model produced them."""
         path = self.trace.states[list(self.indices), rows]
         if self.baseline.states is None:
             return path
         return torch.cat([self.baseline.states[None, rows].to(path.dtype), path])
+
+    def _translated(self, states: Tensor, layers: tuple[int, ...]) -> Tensor:
+        """States through the lens, if there is one."""
+        return states if self.lens is None else self.lens.translate(states, layers)
 
     def row_chunks(self, n_rows: int, points_at_once: int) -> Iterator[slice]:
         """Slices of rows whose whole paths may be read at once."""
@@ -66,7 +87,10 @@ def row_chunks(n_rows: int, n_points: int, points_at_once: int) -> Iterator[slic
 
 
 def make_path(
-    trace: Trace, layers: Sequence[int] | None, baseline: str | Tensor
+    trace: Trace,
+    layers: Sequence[int] | None,
+    baseline: str | Tensor,
+    lens: AbstractLens | None = None,
 ) -> Path:
     """A path through some layers of a trace.
 
@@ -75,15 +99,19 @@ def make_path(
         layers: Layers to stop at; None for all that were traced. The embedding and
             the last layer are always stops.
         baseline: Where to start; see `resolve_baseline`.
+        lens: What to read through; None and the logit lens are the same.
 
     Raises:
-        ArgumentError: If a layer was not traced, or the baseline does not fit.
+        ArgumentError: If a layer was not traced, or the baseline or lens does not fit.
     """
+    if isinstance(lens, LogitLens):
+        lens = None
     stops = path_layers(trace.n_layers, layers, known=trace.layers)
     start = resolve_baseline(trace, baseline, stops)
     if not start.through_embedding:
         stops = stops[1:]
-    return Path(trace, start, tuple(trace.layers.index(layer) for layer in stops))
+    indices = tuple(trace.layers.index(layer) for layer in stops)
+    return Path(trace, start, indices, lens)
 
 
 def path_layers(

@@ -1,6 +1,6 @@
 """Reading whole paths: levels, ranks, divergences and top tokens of every point."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +9,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..readout import AbstractReadout, TokenLogits, read
-from ..readout.observers import Divergence, Rank, Top
-from ..readout.target import leads, level, margin
+from ..readout.observers import Divergence, Entropy, Rank, Top
+from ..readout.streamed import Observer
+from ..readout.target import leads, token_level
 from ..records import Unit
-from .estimator import AbstractEstimator, slopes
+from .chunk import Chunk, chunks, points_at_once
+from .estimator import AbstractEstimator
 from .path import Path
 from .rows import Rows
+from .whole import scalar_levels, segment_slopes
 
 TOP_TOKENS = 5
 """How many of the most probable tokens are kept per point."""
-
-POINTS_AT_ONCE = 2048
-"""States per streamed pass: more no longer speed the matrix product up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,8 @@ class PathReading:
 
     Attributes:
         levels: The target's level at every point.
+        starts: Its level where each segment starts, through the map of the layer the
+            segment ends at: without a lens, the level of the point before.
         top1: Whether the target is the arg-max; the lowest id wins a tie.
         slopes: The estimator's sum over each segment; zero for the observed one.
         rank: Place of the target, 1 the most probable; 0 where not computed.
@@ -38,43 +40,13 @@ class PathReading:
     """
 
     levels: Float[np.ndarray, "rows points"]
+    starts: Float[np.ndarray, "rows segments"]
     top1: Bool[np.ndarray, "rows points"]
     slopes: Float[np.ndarray, "rows segments"]
     rank: Int[np.ndarray, "rows points"]
     kl: Float[np.ndarray, "rows points"]
     top_ids: Int[np.ndarray, "rows points top"]
     top_probabilities: Float[np.ndarray, "rows points top"]
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """Neighbouring positions whose paths are read in one pass.
-
-    Attributes:
-        states: All points of their paths.
-        tokens: The tokens wanted at each position.
-        place: Position within the chunk that each result row reads.
-        chosen: Slots that make up each result row's target.
-    """
-
-    states: Float[Tensor, "points paths d_model"]
-    tokens: Int[Tensor, "paths slots"]
-    place: Int[Tensor, " rows"]
-    chosen: Bool[Tensor, "rows slots"]
-
-    @property
-    def flat_states(self) -> Float[Tensor, "all d_model"]:
-        """All states, point-major."""
-        return self.states.flatten(0, 1)
-
-    @property
-    def flat_tokens(self) -> Int[Tensor, "all slots"]:
-        """The wanted tokens of all states, point-major."""
-        return self.tokens.repeat(len(self.states), 1)
-
-    def of_rows(self, values: Tensor) -> Tensor:
-        """Values of all states, picked for the result rows: points x rows x …."""
-        return values.unflatten(0, self.states.shape[:2])[:, self.place]
 
 
 def read_paths(
@@ -88,10 +60,9 @@ def read_paths(
     memory_budget: int,
 ) -> PathReading:
     """Read every point of every row, in as few streamed passes as memory allows."""
-    at_once = points_at_once(readout, memory_budget)
     pieces = [
-        _read_chunk(chunk, readout, unit, estimator, diagnostics, memory_budget)
-        for chunk in _chunks(path, rows, at_once)
+        _ChunkReader(chunk, readout, unit, memory_budget).read(estimator, diagnostics)
+        for chunk in chunks(path, rows, points_at_once(readout, memory_budget))
     ]
     fields = PathReading.__dataclass_fields__
     return PathReading(
@@ -99,125 +70,156 @@ def read_paths(
     )
 
 
-def points_at_once(readout: AbstractReadout, memory_budget: int) -> int:
-    """States of a streamed pass: a quarter of the budget is for normed ones."""
-    return min(POINTS_AT_ONCE, readout.points_within(memory_budget // 4))
+@dataclass(frozen=True, eq=False)
+class _ChunkReader:
+    """One chunk, what it is read with, and in which unit."""
 
+    chunk: Chunk
+    readout: AbstractReadout
+    unit: Unit
+    memory_budget: int
 
-def _chunks(path: Path, rows: Rows, at_once: int) -> Iterator[Chunk]:
-    """The positions that have rows, a few at a time."""
-    for part in path.row_chunks(len(rows.tokens), at_once):
-        inside = (rows.place >= part.start) & (rows.place < part.stop)
-        if bool(inside.any()):
-            yield Chunk(
-                path.states(part),
-                rows.tokens[part],
-                rows.place[inside] - part.start,
-                rows.chosen[inside],
-            )
-
-
-def _read_chunk(
-    chunk: Chunk,
-    readout: AbstractReadout,
-    unit: Unit,
-    estimator: AbstractEstimator,
-    diagnostics: bool,
-    memory_budget: int,
-) -> PathReading:
-    """Read once; slopes take further passes, one per node of the rule."""
-    tokens, (n_points, n_paths) = chunk.flat_tokens, chunk.states.shape[:2]
-    rank = Rank(tokens)
-    top = Top(len(tokens), TOP_TOKENS if diagnostics else 0, tokens.device)
-    divergence = Divergence(n_paths)
-    found = read(
-        readout,
-        chunk.flat_states,
-        tokens,
-        observers=[rank, top, divergence] if diagnostics else [],
-        memory_budget=memory_budget,
-    )
-    own = TokenLogits(*(chunk.of_rows(v).flatten(0, 1) for v in _parts(found)))
-    chosen = chunk.chosen.repeat(n_points, 1)
-    shape = (n_points, len(chunk.place))
-    first, tied = leads(own, chosen, readout.precision)
-    first |= tied & _wins_ties(chunk, tied, readout, memory_budget)
-    total = found.log_normaliser
-    if diagnostics:
-        places = chunk.of_rows(rank.rank).masked_fill(~chunk.chosen, readout.vocab_size)
-        kl = divergence.mean_gap - _from_last(total, n_points)
-    else:
-        places = chunk.of_rows(torch.zeros_like(tokens))
+    def read(self, estimator: AbstractEstimator, diagnostics: bool) -> PathReading:
+        """Read once; slopes take further passes, one per node of the rule."""
+        chunk, tokens = self.chunk, self.chunk.flat_tokens
+        rank = Rank(tokens)
+        top = Top(len(tokens), TOP_TOKENS if diagnostics else 0, tokens.device)
+        divergence = Divergence(chunk.states.shape[1])
+        spread = Entropy(len(tokens), tokens.device)
+        observers: list[Observer] = [rank, top] if diagnostics else []
+        diverging = diagnostics or "kl" in chunk.of_kind
+        observers += [divergence] if diverging else []
+        observers += [spread] if "entropy" in chunk.of_kind else []
+        found = self._read(chunk.flat_states, tokens, observers)
+        total = found.log_normaliser
         kl = torch.full_like(total, torch.nan)
-    return PathReading(
-        levels=_rows_first(level(margin(own, chosen), unit).view(shape)),
-        top1=_rows_first(first.view(shape)),
-        slopes=_rows_first(_slopes(chunk, readout, unit, estimator, memory_budget)),
-        rank=_rows_first(places.amin(2)),
-        kl=_rows_first(chunk.of_rows(kl)),
-        top_ids=_rows_first(chunk.of_rows(top.ids)),
-        top_probabilities=_rows_first(
-            chunk.of_rows((top.logits - total[:, None]).exp())
-        ),
-    )
+        if diverging:
+            kl = divergence.mean_gap - _from_last(total, len(chunk.states))
+        levels = self._levels(found)
+        if chunk.whole:
+            self._put_whole(levels, chunk.flat_states, kl, spread)
+        ranks = chunk.of_rows(rank.rank).masked_fill(
+            ~chunk.chosen, self.readout.vocab_size
+        )
+        return PathReading(
+            levels=_rows_first(levels),
+            starts=_rows_first(levels[:-1] if chunk.starts is None else self._starts()),
+            top1=_rows_first(self._leads(found)),
+            slopes=_rows_first(
+                segment_slopes(
+                    chunk, self.readout, self.unit, estimator, self.memory_budget
+                )
+            ),
+            rank=_rows_first(
+                (ranks.amin(2) * chunk.chosen.any(1))
+                if diagnostics
+                else torch.zeros_like(ranks[:, :, 0])
+            ),
+            kl=_rows_first(
+                chunk.of_rows(kl if diagnostics else torch.full_like(kl, torch.nan))
+            ),
+            top_ids=_rows_first(chunk.of_rows(top.ids)),
+            top_probabilities=_rows_first(
+                chunk.of_rows((top.logits - total[:, None]).exp())
+            ),
+        )
 
+    def _read(
+        self, states: Tensor, tokens: Tensor, observers: Sequence[Observer] = ()
+    ) -> TokenLogits:
+        """A streamed pass within the budget."""
+        return read(
+            self.readout,
+            states,
+            tokens,
+            observers=observers,
+            memory_budget=self.memory_budget,
+        )
 
-def _parts(found: TokenLogits) -> tuple[Tensor, Tensor, Tensor]:
-    """The fields, in order."""
-    return found.logits, found.rest, found.rest_max
+    def _levels(self, found: TokenLogits) -> Float[Tensor, "points rows"]:
+        """Levels of the rows that explain tokens; of the others, anything."""
+        own = self._own(found)
+        repeats = len(own.rest) // len(self.chunk.place)
+        chosen, against = (
+            mask.repeat(repeats, 1) for mask in (self.chunk.chosen, self.chunk.against)
+        )
+        return token_level(own, chosen, against, self.unit).view(repeats, -1)
+
+    def _own(self, found: TokenLogits) -> TokenLogits:
+        """What was read at every state, for every row that reads it."""
+        parts = (found.logits, found.rest, found.rest_max)
+        return TokenLogits(*(self.chunk.of_rows(p).flatten(0, 1) for p in parts))
+
+    def _put_whole(
+        self,
+        levels: Float[Tensor, "points rows"],
+        states: Float[Tensor, "all d_model"],
+        kl: Float[Tensor, " all"],
+        spread: Entropy,
+    ) -> None:
+        """Fill in the levels of rows that explain the whole distribution."""
+        chunk = self.chunk
+        for row in chunk.whole:
+            if chunk.targets[row].kind == "kl":
+                levels[:, row] = chunk.of_rows(kl)[:, row]
+            elif chunk.targets[row].kind == "entropy":
+                levels[:, row] = chunk.of_rows(spread.entropy)[:, row]
+            else:
+                levels[:, row] = scalar_levels(
+                    chunk,
+                    row,
+                    chunk.of_rows(states)[:, row],
+                    self.readout,
+                    self.memory_budget,
+                )
+
+    def _starts(self) -> Float[Tensor, "segments rows"]:
+        """Levels where the segments start, through the map of where they end."""
+        chunk = self.chunk
+        assert chunk.starts is not None  # asked for with a lens only
+        states = chunk.starts.flatten(0, 1)
+        levels = self._levels(
+            self._read(states, chunk.tokens.repeat(len(chunk.starts), 1))
+        )
+        for row in chunk.whole:
+            levels[:, row] = scalar_levels(
+                chunk,
+                row,
+                chunk.starts[:, chunk.place[row]],
+                self.readout,
+                self.memory_budget,
+            )
+        return levels
+
+    def _leads(self, found: TokenLogits) -> Bool[Tensor, "points rows"]:
+        """Whether each row's token or set is the arg-max."""
+        chunk = self.chunk
+        chosen = chunk.chosen.repeat(len(chunk.states), 1)
+        first, tied = leads(self._own(found), chosen, self.readout.precision)
+        first |= tied & self._wins_ties(tied)
+        ranked = [kind in ("token", "set") for kind in chunk.of_kind]
+        mask = torch.tensor(ranked, device=first.device)
+        return first.view(len(chunk.states), -1) & mask
+
+    def _wins_ties(self, tied: Bool[Tensor, " members"]) -> Bool[Tensor, " members"]:
+        """Whether a target that shares the largest logit has the lowest id of all."""
+        chunk, wins = self.chunk, torch.zeros_like(tied)
+        if not bool(tied.any()):
+            return wins
+        members = tied.nonzero().flatten()
+        states = chunk.of_rows(chunk.flat_states).flatten(0, 1)[members]
+        tokens = chunk.of_rows(chunk.flat_tokens).flatten(0, 1)[members]
+        chosen = chunk.chosen.repeat(len(chunk.states), 1)[members]
+        rank = Rank(tokens)
+        self._read(states, tokens, [rank])
+        wins[members] = ((rank.rank == 1) & chosen).any(1)
+        return wins
 
 
 def _from_last(total: Float[Tensor, " all"], n_points: int) -> Float[Tensor, " all"]:
     """Log-normaliser of each path's last point minus that of each point."""
     by_point = total.view(n_points, -1)
     return (by_point[-1] - by_point).flatten()
-
-
-def _wins_ties(
-    chunk: Chunk,
-    tied: Bool[Tensor, " members"],
-    readout: AbstractReadout,
-    memory_budget: int,
-) -> Bool[Tensor, " members"]:
-    """Whether a target that shares the largest logit has the lowest id of all."""
-    wins = torch.zeros_like(tied)
-    if not bool(tied.any()):
-        return wins
-    members = tied.nonzero().flatten()
-    states = chunk.of_rows(chunk.flat_states).flatten(0, 1)[members]
-    tokens = chunk.of_rows(chunk.flat_tokens).flatten(0, 1)[members]
-    chosen = chunk.chosen.repeat(len(chunk.states), 1)[members]
-    rank = Rank(tokens)
-    read(readout, states, tokens, observers=[rank], memory_budget=memory_budget)
-    wins[members] = ((rank.rank == 1) & chosen).any(1)
-    return wins
-
-
-def _slopes(
-    chunk: Chunk,
-    readout: AbstractReadout,
-    unit: Unit,
-    estimator: AbstractEstimator,
-    memory_budget: int,
-) -> Float[Tensor, "segments rows"]:
-    """Weighted sum of the slopes at the estimator's nodes, for every segment."""
-    states = chunk.of_rows(chunk.flat_states).to(readout.precision)
-    starts, steps = states[:-1], states[1:] - states[:-1]
-    tokens = chunk.tokens[chunk.place].repeat(len(steps), 1)
-    chosen = chunk.chosen.repeat(len(steps), 1)
-    total = torch.zeros(steps.shape[:2], dtype=torch.float64, device=states.device)
-    for place, weight in estimator.nodes.tolist():
-        slope = slopes(
-            readout,
-            (starts + place * steps).flatten(0, 1),
-            steps.flatten(0, 1),
-            tokens,
-            chosen,
-            unit,
-            memory_budget=memory_budget,
-        )
-        total += weight * slope.view(total.shape)
-    return total
 
 
 def _rows_first(values: Tensor) -> np.ndarray:

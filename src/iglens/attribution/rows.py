@@ -10,8 +10,10 @@ from torch import Tensor
 from ..errors import ArgumentError, TargetError
 from ..records import Target
 from ..trace import Trace
+from .scalar import Scalar
 
-Targets = Target | Sequence[Target] | Iterable[tuple[int, Target]] | None
+Explained = Target | Scalar
+Targets = Explained | Sequence[Explained] | Iterable[tuple[int, Explained]] | None
 """One target for all positions, several for each, explicit (position, target) pairs,
 or None for the tokens the text itself has there."""
 
@@ -27,12 +29,16 @@ class Rows:
         place: Row of the trace that each row reads.
         tokens: Distinct tokens wanted at each row of the trace, -1 for unused slots.
         chosen: Which slots make up each row's target.
+        against: Which slots it is contrasted with.
+        scalars: The user's scalar of each row that explains one.
     """
 
     targets: tuple[Target, ...]
     place: Int[Tensor, " rows"]
     tokens: Int[Tensor, "positions slots"]
     chosen: Bool[Tensor, "rows slots"]
+    against: Bool[Tensor, "rows slots"]
+    scalars: tuple[Scalar | None, ...]
 
 
 def resolve_rows(trace: Trace, targets: Targets) -> Rows:
@@ -46,34 +52,86 @@ def resolve_rows(trace: Trace, targets: Targets) -> Rows:
     pairs = _pairs(trace, targets)
     if not pairs:
         raise ArgumentError("Nothing to explain: no position was chosen.")
+    scalars = tuple(t if isinstance(t, Scalar) else None for _, t in pairs)
+    named = [(row, t.target if isinstance(t, Scalar) else t) for row, t in pairs]
     wanted: list[list[int]] = [[] for _ in trace.positions]
-    for row, target in pairs:
+    for row, target in named:
         _check_target(target, trace.readout.vocab_size)
-        wanted[row] += [token for token in target.ids if token not in wanted[row]]
-    slots = max(len(tokens) for tokens in wanted)
+        tokens = (*target.ids, *target.against)
+        wanted[row] += [token for token in tokens if token not in wanted[row]]
+    slots = max(1, *(len(tokens) for tokens in wanted))
     table = torch.tensor([tokens + [-1] * (slots - len(tokens)) for tokens in wanted])
-    chosen = torch.zeros(len(pairs), slots, dtype=torch.bool)
-    for index, (row, target) in enumerate(pairs):
+    chosen, against = (torch.zeros(len(pairs), slots, dtype=torch.bool) for _ in "ab")
+    for index, (row, target) in enumerate(named):
         chosen[index, [wanted[row].index(token) for token in target.ids]] = True
+        against[index, [wanted[row].index(token) for token in target.against]] = True
     device = trace.states.device
     return Rows(
-        tuple(target for _, target in pairs),
+        tuple(target for _, target in named),
         torch.tensor([row for row, _ in pairs], device=device),
         table.to(device),
         chosen.to(device),
+        against.to(device),
+        scalars,
     )
 
 
-def _pairs(trace: Trace, targets: Targets) -> list[tuple[int, Target]]:
+def against_best_rival(
+    trace: Trace, targets: Target | Sequence[Target] | None = None
+) -> list[tuple[int, Target]]:
+    """Each target against the most probable token besides it, per position.
+
+    Rivals are taken from the model's own output, or the readout of the last states
+    where that is not known; of equal ones the lowest id.
+
+    Args:
+        trace: The states.
+        targets: Tokens or sets; None for the tokens the text itself has.
+
+    Returns:
+        (position, contrast) pairs for `attribute`.
+
+    Raises:
+        ArgumentError: If a target is no token or set.
+    """
+    found = []
+    for row, target in _pairs(trace, targets):
+        assert isinstance(target, Target)  # nothing else was let in
+        _check_target(target, trace.readout.vocab_size)
+        if trace.logits is None:
+            logits = trace.readout.logits(trace.states[-1, [row]])[0]
+        else:
+            logits = trace.logits[row]
+        others = logits.float().index_fill(
+            0, torch.tensor(target.ids, device=logits.device), -torch.inf
+        )
+        best = int((others == others.max()).nonzero()[0])
+        rival = Target((best,), trace.decode(best))
+        found.append((int(trace.positions[row]), target.versus(rival)))
+    return found
+
+
+def against(
+    trace: Trace, rival: Target, targets: Target | Sequence[Target] | None = None
+) -> list[tuple[int, Target]]:
+    """Each target against one rival; see `against_best_rival`."""
+    return [
+        (int(trace.positions[row]), target.versus(rival))
+        for row, target in _pairs(trace, targets)
+        if isinstance(target, Target)
+    ]
+
+
+def _pairs(trace: Trace, targets: Targets) -> list[tuple[int, Explained]]:
     """(row of the trace, target) for every row."""
     n_rows = len(trace.positions)
     if targets is None:
         return [(row, _own_token(trace, row)) for row in range(n_rows)]
-    if isinstance(targets, Target):
+    if isinstance(targets, Target | Scalar):
         return [(row, targets) for row in range(n_rows)]
-    pairs: list[tuple[int, Target]] = []
+    pairs: list[tuple[int, Explained]] = []
     for item in targets:
-        if isinstance(item, Target):
+        if isinstance(item, Target | Scalar):
             pairs += [(row, item) for row in range(n_rows)]
         else:
             pairs.append((trace.row_of(item[0]), item[1]))
@@ -93,7 +151,8 @@ def _own_token(trace: Trace, row: int) -> Target:
 
 def _check_target(target: Target, vocab_size: int) -> None:
     """Refuse ids outside the vocabulary."""
-    if bad := [token for token in target.ids if not 0 <= token < vocab_size]:
+    tokens = (*target.ids, *target.against)
+    if bad := [token for token in tokens if not 0 <= token < vocab_size]:
         raise TargetError(
             f"`targets` names token ids {bad}; this model has logits for "
             f"[0, {vocab_size})."

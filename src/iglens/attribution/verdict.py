@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ..errors import FidelityError, NonFiniteError
 from ..readout import TokenLogits
-from ..readout.fidelity import POWER_NEEDED, check, diagnose, total_variation
-from ..readout.target import margin
-from ..records import Flag
+from ..readout.fidelity import POWER_NEEDED, Check, check, diagnose, total_variation
+from ..readout.target import token_level
+from ..records import Flag, Unit
 from ..trace import Trace
 from .path import Path
 from .rows import Rows
+from .scalar import function_of
 
 POWER_ROWS = 8
 """Rows on which a wrong state is tried."""
@@ -30,8 +31,9 @@ class Verdict:
 
     Attributes:
         fidelity: Total variation between readout and model, per row; NaN if unknown.
-        log_fidelity: Difference of the target's log-probability, in nats.
-        own_margin: Log-odds of the target in the model's own output.
+        log_fidelity: Difference of the target's log-probability, in nats; of a
+            contrast the larger of two; NaN for a scalar of the whole distribution.
+        model_value: Level of the target in the model's own output; NaN if unknown.
         power: Tolerances by which the state before the last misses; NaN if unknown.
         flags: Rows and cells that are not to be relied on.
         warnings: Sentences a reader must see.
@@ -39,13 +41,15 @@ class Verdict:
 
     fidelity: Float[np.ndarray, " rows"]
     log_fidelity: Float[np.ndarray, " rows"]
-    own_margin: Float[Tensor, " rows"]
+    model_value: Float[np.ndarray, " rows"]
     power: float
     flags: tuple[Flag, ...]
     warnings: tuple[str, ...]
 
 
-def judge(path: Path, rows: Rows, *, strict: bool, memory_budget: int) -> Verdict:
+def judge(
+    path: Path, rows: Rows, unit: Unit, *, strict: bool, memory_budget: int
+) -> Verdict:
     """Check the states of a path and the readout of its end.
 
     Raises:
@@ -69,13 +73,13 @@ def judge(path: Path, rows: Rows, *, strict: bool, memory_budget: int) -> Verdic
         rows.tokens,
         memory_budget=memory_budget,
     )
-    margins = [_margins(part, rows) for part in (found.ours, found.own)]
-    ours, own = (torch.nn.functional.logsigmoid(m) for m in margins)
     fidelity = found.total_variation[rows.place]
-    log_fidelity = (ours - own).abs().masked_fill(ours == own, 0.0)  # -inf twice
-    good = (fidelity <= trace.tolerance.total_variation) & (
-        log_fidelity <= trace.tolerance.log_probability
+    log_fidelity = _missed(found, rows, "log_probability")
+    good = (fidelity <= trace.tolerance.total_variation) & ~(
+        log_fidelity > trace.tolerance.log_probability
     )
+    if unit == "logit":  # which no distribution fixes
+        good &= ~(_missed(found, rows, "logit") > trace.tolerance.logit)
     if not bool(good.all()):
         if strict:
             raise _refusal(path, rows, good, fidelity, log_fidelity)
@@ -84,16 +88,39 @@ def judge(path: Path, rows: Rows, *, strict: bool, memory_budget: int) -> Verdic
     return Verdict(
         fidelity.cpu().numpy(),
         log_fidelity.cpu().numpy(),
-        margins[1],
+        _model_value(trace, rows, found.own, unit),
         power,
         flags,
         _warnings(power, trace),
     )
 
 
-def _margins(part: TokenLogits, rows: Rows) -> Float[Tensor, " rows"]:
-    """Log-odds of every row's target."""
-    return margin(part.at(rows.place), rows.chosen)
+def _missed(found: Check, rows: Rows, unit: Unit) -> Float[Tensor, " rows"]:
+    """By how much the readout misses each row's tokens, NaN where there are none."""
+    missed = torch.zeros_like(rows.place, dtype=torch.float64)
+    for mask in (rows.chosen, rows.against):
+        nothing = torch.zeros_like(mask)
+        ours, own = (
+            token_level(part.at(rows.place), mask, nothing, unit)
+            for part in (found.ours, found.own)
+        )
+        gap = (ours - own).abs().masked_fill(ours == own, 0.0)  # -inf twice
+        missed = torch.maximum(missed, gap.masked_fill(~mask.any(1), 0.0))
+    return missed.masked_fill(~rows.chosen.any(1), torch.nan)
+
+
+def _model_value(
+    trace: Trace, rows: Rows, own: TokenLogits, unit: Unit
+) -> Float[np.ndarray, " rows"]:
+    """Level of every row's target in the model's own output."""
+    assert trace.logits is not None  # compared just before
+    values = token_level(own.at(rows.place), rows.chosen, rows.against, unit)
+    for row, target in enumerate(rows.targets):
+        if not target.of_tokens:
+            logits = trace.logits[rows.place[row]].double()
+            function = function_of(target, rows.scalars[row], logits)
+            values[row] = function(logits[None])[0]
+    return values.cpu().numpy()
 
 
 def _non_finite_states(path: Path, rows: Rows) -> tuple[Flag, ...]:
@@ -125,8 +152,7 @@ def _unverified(rows: Rows, flags: tuple[Flag, ...], strict: bool) -> Verdict:
     detail = "The model's own output is not known."
     flags += tuple(Flag(row, None, "unverified", detail) for row in range(n_rows))
     warning = f"Not verified: {detail}"
-    margins = torch.full((n_rows,), torch.nan, dtype=torch.float64)
-    return Verdict(unknown, unknown, margins, np.nan, flags, (warning,))
+    return Verdict(unknown, unknown, unknown, np.nan, flags, (warning,))
 
 
 def _unfaithful(good: Tensor, fidelity: Float[Tensor, " rows"]) -> tuple[Flag, ...]:
@@ -155,7 +181,7 @@ def _refusal(
             f"{int(trace.positions[rows.place[(~fidelity.isfinite()).int().argmax()]])}"
             ". Check its weights, or load it in a wider `dtype`."
         )
-    worst = int((fidelity + log_fidelity).argmax())
+    worst = int((fidelity + log_fidelity.nan_to_num()).masked_fill(good, -1).argmax())
     place = rows.place[~good].unique()[:POWER_ROWS]
     cause = diagnose(
         trace.readout,

@@ -5,6 +5,8 @@ The noise floor is what that changes in the model's output; the tolerance is wha
 reading one and the same state in another batch changes.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,8 +37,9 @@ def measure_noise(
     changes = [distances(other, logits[: len(other)]) for other in others]
     least = resolution(logits)
     return NoiseFloor(
-        probability=max(least, *(probability for _, probability, _ in changes)),
-        log_probability=max(4 * least, *(log for _, _, log in changes)),
+        probability=max(least, *(change.probability for change in changes)),
+        log_probability=max(4 * least, *(change.log_probability for change in changes)),
+        logit=max(4 * least, *(change.logit for change in changes)),
     )
 
 
@@ -48,7 +51,7 @@ def keeps_texts_apart(runner: Runner, noise: NoiseFloor) -> bool:
     together = runner(torch.cat([long, filled]))
     alone = (runner(long)[0], runner(short)[0])
     moved = [
-        distances(together[i, : len(logits)], logits)[1]
+        distances(together[i, : len(logits)], logits).probability
         for i, logits in enumerate(alone)
     ]
     return max(moved) <= MARGIN * noise.probability
@@ -70,8 +73,9 @@ def measure_tolerance(
     changes = [distances(other, read) for other in (alone, among)]
     least = rounding(read)
     return Tolerance(
-        total_variation=MARGIN * max(least, *(tv for tv, _, _ in changes)),
-        log_probability=MARGIN * max(4 * least, *(log for _, _, log in changes)),
+        total_variation=MARGIN * max(least, *(c.total_variation for c in changes)),
+        log_probability=MARGIN * max(4 * least, *(c.log_probability for c in changes)),
+        logit=MARGIN * max(4 * least, *(c.logit for c in changes)),
     )
 
 
@@ -92,17 +96,36 @@ def rounding(logits: Tensor) -> float:
     return least
 
 
+class Distance(NamedTuple):
+    """How far apart two readings of the same states are, at most.
+
+    Attributes:
+        total_variation: Between whole distributions.
+        probability: Largest change of any probability.
+        log_probability: Largest change of a log-probability, in nats.
+        logit: Largest change of a logit.
+    """
+
+    total_variation: float
+    probability: float
+    log_probability: float
+    logit: float
+
+
 def distances(
     ours: Float[Tensor, "text vocab"], own: Float[Tensor, "text vocab"]
-) -> tuple[float, float, float]:
-    """Total variation, largest change of a probability, and of its logarithm.
+) -> Distance:
+    """How far apart two readings are.
 
-    Logarithms are compared for tokens within 20 nats of the most probable.
+    Logits and logarithms are compared for tokens within 20 nats of the most probable.
     """
     one, other = (logits.double().log_softmax(-1) for logits in (ours, own))
-    relevant = other > other.amax(-1, keepdim=True) - 20
-    return (
+    unlikely = other <= other.amax(-1, keepdim=True) - 20
+    moved = (one - other, ours.double() - own.double())
+    log, logit = (m.abs().masked_fill(unlikely, 0.0).max() for m in moved)
+    return Distance(
         float(total_variation(ours, own).max()),
         float((one.exp() - other.exp()).abs().max()),
-        float((one - other).abs().masked_fill(~relevant, 0.0).max()),
+        float(log),
+        float(logit),
     )

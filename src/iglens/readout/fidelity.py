@@ -4,12 +4,14 @@ The explained token alone cannot tell: with the final norm applied twice most of
 vocabulary keeps its probability to within 1e-4 while the total variation is near 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..records.target import Target, Unit
 from .abstract import AbstractReadout
 from .linear import LinearReadout
 from .streamed import MEMORY_BUDGET, TokenLogits, summarise
@@ -36,14 +38,27 @@ class NoiseFloor:
     Attributes:
         probability: Largest change of any probability.
         log_probability: Largest change of a log-probability, in nats.
+        logit: Largest change of a logit.
     """
 
     probability: float
     log_probability: float
+    logit: float
 
-    def in_unit(self, unit: str) -> float:
-        """The floor of a level in this unit."""
-        return self.probability if unit == "probability" else self.log_probability
+    def of(self, target: Target, unit: Unit, vocab_size: int) -> float:
+        """The floor of a target's level in a result made in `unit`.
+
+        A contrast has two levels that may move apart. If every log-probability moves
+        by `e`, then the entropy `H <= log V` and the divergence move by no more than
+        `e (1 + log V)`. Of a user's scalar nothing is known: NaN.
+        """
+        if target.kind in ("entropy", "kl"):
+            return self.log_probability * (1 + math.log(vocab_size))
+        if target.kind == "scalar":
+            return math.nan
+        floors = {"probability": self.probability, "logit": self.logit}
+        floor = floors.get(unit, self.log_probability)
+        return 2 * floor if target.kind == "contrast" else floor
 
 
 @dataclass(frozen=True)
@@ -56,10 +71,12 @@ class Tolerance:
     Attributes:
         total_variation: Between whole distributions.
         log_probability: Between log-probabilities of a target, in nats.
+        logit: Between its logits.
     """
 
     total_variation: float
     log_probability: float
+    logit: float
 
 
 @dataclass(frozen=True, eq=False)

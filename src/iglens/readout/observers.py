@@ -1,4 +1,4 @@
-"""What can be watched while the logits go by: rank, top tokens, divergence, slope.
+"""What can be watched while the logits go by: rank, top tokens, spread, slope.
 
 They need every logit of a row, so they cost a few more passes over each block.
 """
@@ -101,6 +101,35 @@ class Divergence:
     def mean_gap(self) -> Float[Tensor, " points"]:
         """Expected logit difference under the final distribution."""
         return (self._gap / self._weight).flatten()
+
+
+class Entropy:
+    """Entropy of every point's distribution, in nats."""
+
+    def __init__(self, points: int, device: torch.device) -> None:
+        """Start with no token seen."""
+        self._max = torch.full((points,), -torch.inf, device=device).double()
+        self._weight = torch.zeros_like(self._max)
+        self._moment = torch.zeros_like(self._max)
+
+    def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
+        """Add one block to the running weights and their first moment."""
+        largest = torch.maximum(self._max, block.logits.amax(1).double())
+        shift = largest.masked_fill(largest == -torch.inf, 0.0)
+        depth = block.logits - shift.to(block.logits.dtype)[:, None]
+        weight = depth.clamp_(min=-80).exp()
+        # what was counted from the old maximum lies that much deeper under the new
+        moved = (self._max - shift).masked_fill(self._max == -torch.inf, 0.0)
+        self._moment = (self._moment + moved * self._weight) * moved.exp()
+        self._weight = self._weight * moved.exp()
+        self._moment += (weight * depth).sum(1, dtype=torch.float64)
+        self._weight += weight.sum(1, dtype=torch.float64)
+        self._max = largest
+
+    @property
+    def entropy(self) -> Float[Tensor, " points"]:
+        """`log sum e^z - sum p z`, never below 0."""
+        return (self._weight.log() - self._moment / self._weight).clamp(min=0.0)
 
 
 class Slope:

@@ -4,9 +4,12 @@ from .attribution import Attribution
 from .flag import Flag
 from .provenance import ModelInfo, Provenance, ReadoutInfo
 from .segment import Segment, block_segment
-from .target import UNITS, Target, Unit, check_unit
+from .target import ENTROPY, KINDS, KL_TO_FINAL, UNITS, Target, Unit, check_unit
 
 __all__ = [
+    "ENTROPY",
+    "KINDS",
+    "KL_TO_FINAL",
     "UNITS",
     "Attribution",
     "Flag",

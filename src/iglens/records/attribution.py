@@ -34,9 +34,12 @@ class Attribution:
         positions: Index of the predicted token; it may equal the length of the text.
         targets: What is explained, one per row.
         segments: The steps of the path, named after the layer they end at.
-        levels: The target's level at every point, in `unit`.
-        credits: What each segment added, in `unit`; NaN next to a level that is not
-            finite.
+        levels: The target's level at every point, in the row's unit.
+        credits: What each segment added, in the row's unit; NaN next to a level that
+            is not finite.
+        writes: The part of each credit that the block wrote: the change of level from
+            the segment's start to its end, both read through the map of the layer it
+            ends at. All of it without a lens; NaN for the gradient estimator.
         top1: Whether the target is the readout's arg-max (lowest id wins a tie).
         model_value: The target's level in the model's own output, in `unit`.
         fidelity: Total variation between the readout of the last state, in the
@@ -50,11 +53,12 @@ class Attribution:
             not computed.
         top_probabilities: Their probabilities.
         vocabulary: Texts of the ids in `top_ids`.
-        unit: Unit of levels and credits; logarithms are natural.
+        unit: Unit of levels and credits, but for rows with a unit of their own (see
+            `units`); logarithms are natural.
         baseline_kind: Name of the first point.
         estimator: Name of the rule that gave the credits.
         lens: Name of the translators; "logit" for none.
-        noise_floor: Change of a level that is rounding, in `unit`.
+        noise_floor: Change of a level that is rounding, per row; NaN if unknown.
         readout: How the levels were read and verified.
         flags: Cells that are not numbers to rely on.
         warnings: Sentences a reader must see.
@@ -68,6 +72,7 @@ class Attribution:
     segments: tuple[Segment, ...]
     levels: Float[np.ndarray, "rows points"]
     credits: Float[np.ndarray, "rows segments"]
+    writes: Float[np.ndarray, "rows segments"]
     top1: Bool[np.ndarray, "rows points"]
     model_value: Float[np.ndarray, " rows"]
     fidelity: Float[np.ndarray, " rows"]
@@ -81,7 +86,7 @@ class Attribution:
     baseline_kind: str
     estimator: str
     lens: str
-    noise_floor: float
+    noise_floor: Float[np.ndarray, " rows"]
     readout: ReadoutInfo
     provenance: Provenance
     flags: tuple[Flag, ...] = ()
@@ -113,6 +118,16 @@ class Attribution:
         return self.levels[:, -1]
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of every row: `unit`, or that of a scalar of the whole distribution."""
+        return tuple(target.unit(self.unit) for target in self.targets)
+
+    @property
+    def translations(self) -> Float[np.ndarray, "rows segments"]:
+        """The part of each credit that the lens changed: credits minus writes."""
+        return self.credits - self.writes
+
+    @property
     def completeness(self) -> Float[np.ndarray, " rows"]:
         """`sum(credits) - (final - baseline)`.
 
@@ -137,7 +152,7 @@ class Attribution:
                 self.credits[row],
                 self.top1[row],
                 self.point_layers,
-                noise_floor=self.noise_floor,
+                noise_floor=float(np.nan_to_num(self.noise_floor[row])),
             )
             for row in range(self.n_rows)
         )

@@ -35,6 +35,7 @@ def coarsened(result: Attribution, layers: Iterable[int]) -> Attribution:
         ),
         levels=result.levels[:, points],
         credits=credits,
+        writes=_writes(result, points, credits),
         top1=result.top1[:, points],
         rank=result.rank[:, points],
         lens_kl=result.lens_kl[:, points],
@@ -59,6 +60,20 @@ def _summed(
         change = np.diff(result.levels[:, points].astype(sums.dtype), axis=1)
     change[~np.isfinite(change)] = np.nan
     return np.where(np.isfinite(sums), sums, change)
+
+
+def _writes(
+    result: Attribution, points: list[int], credits: Float[np.ndarray, "rows merged"]
+) -> Float[np.ndarray, "rows merged"]:
+    """Writes of merged segments; unknown through a lens.
+
+    There a merged write takes the first state through the map of the last layer, which
+    was not read.
+    """
+    if result.lens == "logit" and result.estimator == "observed":
+        return credits
+    ends = [point - 1 for point in points[1:]]
+    return np.where(np.diff(points) > 1, np.nan, result.writes[:, ends])
 
 
 def _flags_on(
@@ -105,6 +120,8 @@ def selected(result: Attribution, rows: Sequence[int]) -> Attribution:
         targets=tuple(result.targets[row] for row in index),
         levels=result.levels[index],
         credits=result.credits[index],
+        writes=result.writes[index],
+        noise_floor=result.noise_floor[index],
         top1=result.top1[index],
         model_value=result.model_value[index],
         fidelity=result.fidelity[index],

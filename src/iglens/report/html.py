@@ -83,7 +83,7 @@ def _heads(shown: Attribution) -> list[str]:
 
 def _name(target: Target) -> str:
     """The target's text in quotes, which show where spaces are."""
-    return f'"{target.text}"'
+    return f'"{target.name}"' if target.of_tokens else target.name
 
 
 def _levels(shown: Attribution, point: int) -> list[str]:

@@ -61,9 +61,8 @@ def render(attribution: Attribution, width: int) -> RenderableType:
 
 def _lines(attribution: Attribution) -> list[_Line]:
     """Segments from first to last; runs in which nothing happens become one line."""
-    sizes = np.abs(attribution.credits)
-    limit = NEGLIGIBLE * np.nanmax(sizes, initial=0.0)
-    quiet = (sizes < limit).all(0)
+    limits = NEGLIGIBLE * _scales(attribution)[:, None]
+    quiet = (np.abs(attribution.credits) < limits).all(0)
     lines = []
     for is_quiet, group in groupby(range(len(quiet)), key=lambda i: bool(quiet[i])):
         members = list(group)
@@ -83,19 +82,28 @@ def _tall(attribution: Attribution, lines: list[_Line], rows: Sequence[int]) -> 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("layers", justify="right", width=_LABEL - 1, no_wrap=True)
     for row in rows:
-        title = Text(marked(attribution.targets[row].text, _CELL - 1))
+        title = Text(marked(attribution.targets[row].name, _CELL - 1))
         table.add_column(title, justify="right", width=_CELL - 1, no_wrap=True)
-    unit = attribution.unit
-    levels = attribution.levels
-    table.add_row("baseline", *(_level(levels[r, 0], unit) for r in rows), style="dim")
-    scale = float(np.nanmax(np.abs(attribution.credits), initial=0.0)) or 1.0
-    for line in lines:
-        cells = [_cell(float(line.credits[row]), scale, unit) for row in rows]
-        table.add_row(line.label, *cells)
-    table.add_row(
-        "= readout", *(_level(levels[r, -1], unit) for r in rows), style="bold"
+    units, levels = attribution.units, attribution.levels
+    first, last = (
+        [_level(levels[r, point], units[r]) for r in rows] for point in (0, -1)
     )
+    table.add_row("baseline", *first, style="dim")
+    scales = _scales(attribution)
+    for line in lines:
+        cells = [_cell(float(line.credits[r]), scales[r], units[r]) for r in rows]
+        table.add_row(line.label, *cells)
+    table.add_row("= readout", *last, style="bold")
     return table
+
+
+def _scales(attribution: Attribution) -> Float[np.ndarray, " rows"]:
+    """The largest credit among the rows of the same unit, for every row."""
+    largest = np.nanmax(np.abs(attribution.credits), axis=1, initial=0.0)
+    units = np.array(attribution.units)
+    together = units[:, None] == units
+    scales = np.where(together, largest, 0.0).max(1, initial=0.0)
+    return np.where(scales == 0, 1.0, scales)
 
 
 def _level(value: float, unit: str) -> str:
@@ -129,8 +137,10 @@ def _compact(attribution: Attribution, width: int) -> RenderableType:
     room = max(8, width - 36)
     step = -(-len(attribution.segments) // room)
     shown = attribution.coarsen(attribution.layers[step - 1 :: step])
-    scale = float(np.nanmax(np.abs(shown.credits), initial=0.0)) or 1.0
-    key = f"{'▁▂▃▄▅▆▇█'} adds, {'-=≡'} takes, of {format_level(scale, shown.unit)}"
+    scales = _scales(shown)
+    sizes = dict(zip(shown.units, scales.tolist(), strict=True))
+    largest = ", ".join(format_level(size, unit) for unit, size in sizes.items())
+    key = f"{'▁▂▃▄▅▆▇█'} adds, {'-=≡'} takes, of {largest}"
     if step > 1:
         key += f"; {step} layers a glyph"
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
@@ -140,10 +150,10 @@ def _compact(attribution: Attribution, width: int) -> RenderableType:
     for row in range(shown.n_rows):
         table.add_row(
             str(shown.positions[row]),
-            Text(marked(shown.targets[row].text, 10)),
-            _level(shown.final[row], shown.unit),
+            Text(marked(shown.targets[row].name, 10)),
+            _level(shown.final[row], shown.units[row]),
             _onset(attribution, row),
-            Text.assemble(*_strip(shown.credits[row], scale)),
+            Text.assemble(*_strip(shown.credits[row], scales[row])),
         )
     return Group(table, Text(key, style="dim"))
 

@@ -5,7 +5,7 @@ from pathlib import PurePath
 import numpy as np
 
 from ..depths import Interval
-from ..records import Attribution, Segment
+from ..records import Attribution, Segment, Target
 from .visible import visible
 
 CHURN_TOLD = 2.0
@@ -15,6 +15,7 @@ _UNIT_WORDS = {
     "probability": "probability",
     "log_probability": "log-probability, nats",
     "log_odds": "log-odds, nats",
+    "logit": "raw logits",
 }
 
 
@@ -53,9 +54,10 @@ def _short(name: str) -> str:
 def sentence(attribution: Attribution, row: int) -> str:
     """Between which layers one row's target became readable."""
     final, base = attribution.final[row], attribution.baseline[row]
-    unit = attribution.unit
-    name = f"'{visible(attribution.targets[row].text)}'"
-    level = f"{name}: {format_level(final, unit)}"
+    unit, target = attribution.units[row], attribution.targets[row]
+    level = f"{target_name(target)}: {format_level(final, unit)}"
+    if unit != attribution.unit:
+        level += f" {visible(unit)}"
     depths = attribution.depths[row]
     if not (np.isfinite(final) and np.isfinite(base)):
         return f"{level}; the levels are not finite, so no layer can be named."
@@ -70,14 +72,26 @@ def sentence(attribution: Attribution, row: int) -> str:
         )
     credits = attribution.credits[row]
     best = int((credits if rises else -credits).argmax())
-    where = between(attribution.segments[best])
+    segment = attribution.segments[best]
+    if target.kind not in ("token", "set"):
+        return (
+            f"{level}; {format_credit(credits[best], unit)} of its change of "
+            f"{format_credit(final - base, unit)} lies {between(segment)}."
+        )
     verb = "became readable" if rises else "was lost again"
     amount = format_level(abs(credits[best]), unit)
     if unit != "probability":
         amount += f" of a change of {format_credit(final - base, unit)}"
     elif rises and credits[best] <= final:
         amount += " of it"
-    return f"{level}; {amount} {verb} {where}."
+    return f"{level}; {amount} {verb} {between(segment)}."
+
+
+def target_name(target: Target) -> str:
+    """A target for a sentence: tokens in quotes, which show where spaces are."""
+    if target.against:
+        return f"'{visible(target.text)}' against '{visible(target.against_text)}'"
+    return f"'{visible(target.text)}'" if target.of_tokens else visible(target.text)
 
 
 def between(segment: Segment) -> str:

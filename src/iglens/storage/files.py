@@ -1,14 +1,11 @@
 """The only place where results touch the disk."""
 
-import os
-import shutil
-import stat
 from collections.abc import Callable
 from pathlib import Path
-from secrets import token_hex
 
 from ..errors import ArtifactError, OutputError
 from ..records import Attribution
+from .atomic import check_replaceable, reason, replacing
 from .json_form import json_bytes
 from .json_reader import from_json_bytes
 from .safetensors_form import from_safetensors_bytes, safetensors_bytes
@@ -49,8 +46,9 @@ def save(attribution: Attribution, path: Path, file_format: str | None = None) -
     Raises:
         OutputError: If the format is unknown or the place not writable.
     """
-    write = _WRITERS[_known_format(path, file_format)]
-    _replace(path, write(attribution))
+    data = _WRITERS[_known_format(path, file_format)](attribution)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def load(path: Path) -> Attribution:
@@ -63,7 +61,7 @@ def load(path: Path) -> Attribution:
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise ArtifactError(f"{path} cannot be read: {_reason(error)}.") from error
+        raise ArtifactError(f"{path} cannot be read: {reason(error)}.") from error
     extension = path.suffix.lower()
     if extension not in _READERS:
         why = "tables are for reading by others; " if extension in FORMATS else ""
@@ -89,34 +87,7 @@ def check_writable(path: Path, file_format: str | None = None) -> None:
             or something other than a writable file stands there.
     """
     _known_format(path, file_format)
-    try:
-        place = _place(path)
-        temporary = _temporary(place)
-        with temporary.open("xb"):
-            pass
-        temporary.unlink()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put the bytes there in one step."""
-    try:
-        place = _place(path)
-        temporary = _temporary(place)
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if place.exists():
-                shutil.copymode(place, temporary)
-            temporary.replace(place)
-        except BaseException:  # Ctrl-C too
-            temporary.unlink(missing_ok=True)
-            raise
-    except (OSError, RuntimeError, ValueError) as error:
-        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
+    check_replaceable(path)
 
 
 def _known_format(path: Path, file_format: str | None) -> str:
@@ -131,36 +102,3 @@ def _known_format(path: Path, file_format: str | None) -> str:
             f"{', '.join(FORMATS)}."
         )
     return extension
-
-
-def _place(path: Path) -> Path:
-    """The file to write, behind any links, if it may be (over)written.
-
-    Raises:
-        OSError: If it may not.
-    """
-    place = path.resolve()
-    try:
-        mode = place.stat().st_mode
-    except FileNotFoundError:
-        if not place.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {place.parent}") from None
-        return place
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise FileExistsError(f"it is {what}")
-    if not os.access(place, os.W_OK):
-        raise PermissionError("the file there is write-protected")
-    return place
-
-
-def _temporary(place: Path) -> Path:
-    """A new name in the same folder, so that the last step is one rename."""
-    return place.with_name(f".iglens-{token_hex(8)}.tmp")
-
-
-def _reason(error: Exception) -> str:
-    """What the system says, without the number and the path."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error)

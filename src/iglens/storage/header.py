@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import ArtifactError
 from ..records import (
+    KINDS,
     UNITS,
     Attribution,
     Flag,
@@ -30,7 +31,7 @@ def header_to_json(attribution: Attribution, flags: tuple[Flag, ...]) -> dict[st
     """
     provenance = attribution.provenance
     targets = [
-        {"kind": target.kind, "ids": target.ids, "text": target.text}
+        {**asdict(target), "space": target.unit(attribution.unit)}
         for target in attribution.targets
     ]
     header = {
@@ -43,7 +44,6 @@ def header_to_json(attribution: Attribution, flags: tuple[Flag, ...]) -> dict[st
         "lens": attribution.lens,
         "estimator": attribution.estimator,
         "readout": asdict(attribution.readout),
-        "noise_floor": attribution.noise_floor,
         "segments": [asdict(segment) for segment in attribution.segments],
         "flags": [asdict(flag) for flag in flags],
         "warnings": attribution.warnings,
@@ -74,7 +74,6 @@ def header_from_json(fields: Fields) -> dict[str, Any]:
         "lens": fields.text("lens"),
         "estimator": fields.text("estimator"),
         "readout": _readout(fields.record("readout")),
-        "noise_floor": fields.number("noise_floor"),
         "flags": tuple(_flag(entry) for entry in fields.records("flags")),
         "warnings": fields.texts("warnings"),
         "provenance": _provenance(fields),
@@ -93,7 +92,20 @@ def check_schema(fields: Fields) -> None:
 
 
 def _target(entry: Fields) -> Target:
-    return Target(entry.integers("ids"), entry.text("text"))
+    kind, space = entry.text("kind"), entry.text("space")
+    for known in KINDS:
+        if known == kind:
+            found = Target(
+                entry.integers("ids"),
+                entry.text("text"),
+                entry.integers("against"),
+                entry.text("against_text"),
+                space=space if known in ("entropy", "kl", "scalar") else None,
+                kind=known,
+            )
+            if found.kind == kind:
+                return found
+    raise ArtifactError(f"its `target` of kind {kind!r} does not fit its tokens")
 
 
 def _segment(entry: Fields) -> Segment:

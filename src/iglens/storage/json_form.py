@@ -43,6 +43,8 @@ STABLE = (
 _NUMBERS = (
     "levels",
     "credits",
+    "writes",
+    "noise_floor",
     "baseline",
     "final",
     "model_value",

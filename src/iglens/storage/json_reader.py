@@ -68,6 +68,8 @@ def _arrays(fields: Fields) -> dict[str, Any]:
         "positions": fields.counts("positions", rows),
         "levels": fields.floats("levels", points),
         "credits": fields.floats("credits", segments),
+        "writes": fields.floats("writes", segments),
+        "noise_floor": fields.floats("noise_floor", rows),
         "top1": fields.booleans("top1", points),
         "model_value": fields.floats("model_value", rows),
         "fidelity": fields.floats("fidelity", rows),

@@ -17,14 +17,14 @@ from .shapes import ARRAYS, assembled
 KEY = "iglens"
 """Where the file's own metadata holds ours, as JSON."""
 
-_NOISE_FLOOR, _TOLERANCE, _POWER = "noise_floor", "readout.tolerance", "readout.power"
-_TENSORS = {*ARRAYS, _NOISE_FLOOR, _TOLERANCE, _POWER}
+_TOLERANCE, _POWER = "readout.tolerance", "readout.power"
+_TENSORS = {*ARRAYS, _TOLERANCE, _POWER}
 
 
 def safetensors_bytes(attribution: Attribution) -> bytes:
     """The result as a safetensors file.
 
-    Arrays are tensors named after their fields. So are the three lone numbers, which
+    Arrays are tensors named after their fields. So are the two lone numbers, which
     may be infinite and have no place in JSON then.
     """
     metadata = header_to_json(attribution, attribution.flags) | {
@@ -32,7 +32,6 @@ def safetensors_bytes(attribution: Attribution) -> bytes:
         "vocabulary": {str(i): text for i, text in attribution.vocabulary.items()},
     }
     tensors = {name: getattr(attribution, name) for name in ARRAYS} | {
-        _NOISE_FLOOR: np.array(attribution.noise_floor),
         _TOLERANCE: np.array(attribution.readout.tolerance),
         _POWER: np.array(attribution.readout.power),
     }
@@ -82,7 +81,6 @@ def _words(fields: Fields, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     lone = {name: _lone(name, tensors[name]) for name in _TENSORS - set(ARRAYS)}
     vocabulary = fields.record("vocabulary")
     return header | {
-        "noise_floor": lone[_NOISE_FLOOR],
         "readout": replace(
             header["readout"], tolerance=lone[_TOLERANCE], power=lone[_POWER]
         ),
