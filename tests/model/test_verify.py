@@ -28,8 +28,9 @@ from iglens import (
 )
 from iglens.model.discover import arbitrary_tokens
 from iglens.model.noise import measure_noise
+from iglens.model.replaced import last_output_replaced
 from iglens.model.runner import Runner
-from iglens.model.verify import last_output_replaced, verify
+from iglens.model.verify import verify
 
 IDS = some_ids()
 EVERY = {"positions": "all", "max_new_tokens": 0}

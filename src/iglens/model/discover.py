@@ -8,7 +8,6 @@ stream), and which of its axes are texts and tokens.
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 from .calls import Call, recorded_calls
+from .declared import declared_first, declared_stack
 from .runner import Runner, text_config
 from .stream import Stream, gather
 from .structure import Place, get, tensors
@@ -39,12 +39,13 @@ def find_streams(
         start: Name of the module whose input is `h_0`, if it is not the first block.
 
     Raises:
-        UnsupportedModelError: If no stack of blocks runs before the logits.
+        UnsupportedModelError: If no stack of blocks runs before the logits, or what
+            is declared does not hold.
     """
     first, second = (_record(runner, shape) for shape in SHAPES)
     groups = _groups(runner.model, first)
     if blocks is not None:
-        groups = {key: calls for key, calls in groups.items() if key == blocks}
+        groups = declared_stack(blocks, groups, runner.model)
     tried: dict[str, str] = {}
     found: list[tuple[bool, int, Stream]] = []
     for container, calls in groups.items():
@@ -67,13 +68,7 @@ def find_streams(
     streams = [stream for _, _, stream in found]
     if start is None:
         return streams
-    if start not in {call.name for call in first}:
-        raise UnsupportedModelError(
-            f"`first` names {start!r}, which {runner.name} does not call. Name a "
-            "module that runs before the blocks, such as the first attention."
-        )
-    module = runner.model.get_submodule(start)
-    return [replace(stream, first=module) for stream in streams]
+    return declared_first(start, streams, first, runner.model)
 
 
 def _record(runner: Runner, shape: tuple[int, int]) -> list[Call]:

@@ -1,6 +1,7 @@
 """The explicit readout: the traced tail, called piece by piece or read as a matrix."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -22,11 +23,12 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
     A head that is exactly `nn.Linear`, untouched by hooks, is read as a matrix, in
     blocks of the vocabulary. Any other (quantised, adapted, offloaded) is called.
     """
-    template = stream.template
+    template, stream = stream.template, replace(stream, prefix=0)
     head: Any = tail.head
 
     def own_logits(states: Tensor) -> Tensor:
-        cast = states.to(device=template.device, dtype=template.dtype)
+        # a copy: modules and hooks may work in place
+        cast = states.to(device=template.device, dtype=template.dtype, copy=True)
         rows = stream.from_vectors(cast)
         logits = _apply((*tail.before, head, *tail.after), rows)
         return logits.reshape(len(states), -1).to(states.device)
@@ -65,15 +67,25 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
 
 
 def is_plain_linear(module: nn.Module) -> bool:
-    """Whether a module is a matrix product with a weight that can be read."""
+    """Whether a module is a matrix product with a weight that can be read.
+
+    A weight of any other class (quantised, spread over processes) calls itself a
+    float tensor and does something else when it is multiplied.
+    """
     return (
         type(module) is nn.Linear
         and "forward" not in module.__dict__
         and not module._forward_hooks
         and not module._forward_pre_hooks
+        and all(type(tensor) in (Tensor, nn.Parameter) for tensor in _own(module))
         and module.weight.is_floating_point()
         and module.weight.device.type != "meta"
     )
+
+
+def _own(module: nn.Linear) -> tuple[Tensor, ...]:
+    """The tensors of a linear layer, as Python sees them."""
+    return (module.weight, *module.parameters(recurse=False))
 
 
 def _apply(steps: Iterable[Step], values: Tensor) -> Tensor:
@@ -85,7 +97,7 @@ def _apply(steps: Iterable[Step], values: Tensor) -> Tensor:
 
 def _apply_in(steps: Iterable[Step], values: Tensor, dtype: torch.dtype) -> Tensor:
     """Steps computed in another dtype: the model's own code on cast weights."""
-    values = values.to(dtype)
+    values = values.to(dtype, copy=True)
     for step in steps:
         if isinstance(step, Operation):
             values = values if step.is_cast else step(values)

@@ -4,20 +4,29 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..errors import UnsupportedModelError
+from ..errors import ArgumentError, ArgumentTypeError, UnsupportedModelError
 from .calls import evaluating
 
 Inputs = Callable[[Tensor], Mapping[str, Any]]
 """Forward arguments for token ids of shape (texts, tokens)."""
 
-_FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError)
-"""What models raise when they are given too little, or too much."""
+_FAILURES = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ImportError,
+)
+"""What models raise when they are given too little or too much, or lack a kernel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +106,7 @@ class Runner:
             try:
                 output = self.model(**arguments)
             except _FAILURES as error:
-                raise UnsupportedModelError(
-                    f"{self.name} does not run on these token ids alone "
-                    f"({type(error).__name__}: {_first_line(error)}). If it needs "
-                    "more, say so with `Declaration(inputs=...)`."
-                ) from error
+                raise self._refusal(error, arguments) from error
         logits = output.get("logits") if isinstance(output, Mapping) else output
         if isinstance(logits, tuple):
             logits = logits[0]
@@ -114,13 +119,42 @@ class Runner:
             raise UnsupportedModelError(
                 f"{self.name} gives {len(logits)} rows of logits for {len(ids)} texts."
             )
+        if logits.device.type == "meta":
+            raise self._without_values()
         return logits
+
+    def _refusal(
+        self, error: Exception, arguments: dict[str, Any]
+    ) -> UnsupportedModelError:
+        """Why the model did not run, as far as that can be told."""
+        if weights_without_values(self.model):
+            return self._without_values()
+        reason = in_one_line(error)
+        if self.inputs is not None:
+            return UnsupportedModelError(
+                f"{self.name} does not run on what `Declaration(inputs=...)` gives it "
+                f"({', '.join(arguments)}): {reason}. Its forward takes "
+                f"{', '.join(sorted(self._accepted))}."
+            )
+        return UnsupportedModelError(
+            f"{self.name} does not run on these token ids alone ({reason}). If it "
+            "needs more, say so with `Declaration(inputs=...)`."
+        )
+
+    def _without_values(self) -> UnsupportedModelError:
+        """The refusal of a model that is only shapes."""
+        names = weights_without_values(self.model)
+        return UnsupportedModelError(
+            f"{self.name} has {len(names)} weights without values, on the device "
+            f"'meta' ({', '.join(names[:3])}). Load them, with `from_pretrained` or "
+            "`load_state_dict(..., assign=True)`."
+        )
 
     def _arguments(self, ids: Tensor, keep: int | None) -> dict[str, Any]:
         """What to call the forward with."""
         ids = ids.to(self.device)
         if self.inputs is not None:
-            return dict(self.inputs(ids))
+            return self._declared(self.inputs, ids)
         arguments: dict[str, Any] = {self._ids_name: ids}
         if "attention_mask" in self._accepted:
             arguments["attention_mask"] = torch.ones_like(ids)
@@ -130,6 +164,24 @@ class Runner:
             arguments["logits_to_keep"] = keep
         return arguments
 
+    @staticmethod
+    def _declared(inputs: Inputs, ids: Tensor) -> dict[str, Any]:
+        """What a declaration makes of token ids."""
+        try:
+            given = inputs(ids)
+        except Exception as error:  # a user's own function may raise anything
+            raise ArgumentError(
+                "`Declaration(inputs=...)` fails on token ids of shape "
+                f"{tuple(ids.shape)} (texts, tokens): {in_one_line(error)}."
+            ) from error
+        if not isinstance(given, Mapping):
+            raise ArgumentTypeError(
+                f"`Declaration(inputs=...)` gives a {type(given).__name__}; it must "
+                "give the forward's arguments by name, such as "
+                '{"input_ids": ids}.'
+            )
+        return dict(given)
+
 
 def text_config(model: nn.Module) -> Any:
     """The Transformers configuration of a model's text part, or None."""
@@ -138,7 +190,21 @@ def text_config(model: nn.Module) -> Any:
     return None if chosen is None else chosen(decoder=True)
 
 
-def _first_line(error: Exception) -> str:
-    """The error's first line, shortened."""
+def weights_without_values(model: nn.Module) -> list[str]:
+    """Names of weights that are only shapes, and no hook that would bring values.
+
+    Accelerate leaves offloaded weights on the same device, and loads them when a
+    module is called.
+    """
+    modules = list(model.modules())
+    if any(getattr(module, "_hf_hook", None) is not None for module in modules):
+        return []
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    return [name for name, tensor in tensors if tensor.device.type == "meta"]
+
+
+def in_one_line(error: Exception) -> str:
+    """Kind and first line of an error, shortened."""
     line = str(error).strip().split("\n", 1)[0]
-    return line if len(line) <= 200 else line[:199] + "…"
+    line = line if len(line) <= 200 else line[:199] + "…"
+    return f"{type(error).__name__}: {line}".removesuffix(": ")

@@ -95,9 +95,8 @@ def _name(operation: Operation) -> str:
 
 def trace_tail(runner: Runner, stream: Stream) -> Tail | None:
     """The tail as a chain of modules and elementwise operations, if it is one."""
-    vectors = stream.template.new_empty(VECTORS, stream.width).normal_(
-        generator=torch.Generator(stream.template.device).manual_seed(0)
-    )
+    seeded = torch.Generator().manual_seed(0)  # of the CPU: other devices lack one
+    vectors = torch.randn(VECTORS, stream.width, generator=seeded).to(stream.template)
     inner = {module for block in stream.blocks for module in block.modules()}
     outside = [
         (name, module)
@@ -110,10 +109,13 @@ def trace_tail(runner: Runner, stream: Stream) -> Tail | None:
         recorded_calls(outside, copies=True) as calls,
         log,
     ):
-        logits = runner(torch.zeros(VECTORS, 1, dtype=torch.int64))
+        # virtual tokens in front of the text pass through the tail as well
+        kept = stream.prefix + 1 if stream.prefix else None
+        logits = runner(torch.zeros(VECTORS, 1, dtype=torch.int64), keep=kept)
+    start = stream.from_vectors(vectors)
     vocab = logits.shape[-1]
     heads = [call for call in calls if _is_head(call, vocab)]
-    chains = (_chain(vectors, head, logits, calls, log) for head in heads)
+    chains = (_chain(start, head, logits, calls, log) for head in heads)
     return next((tail for tail in chains if tail is not None), None)
 
 
@@ -187,11 +189,14 @@ def _takes(call: Call, tensor: Tensor) -> bool:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, in the same dtype and order."""
+    """Whether two tensors hold the same numbers, in the same dtype and order.
+
+    They may lie on different devices: some modules run elsewhere.
+    """
     return (
         one.dtype == other.dtype
         and one.numel() == other.numel()
-        and torch.equal(one.flatten(), other.flatten())
+        and torch.equal(one.flatten(), other.flatten().to(one.device))
     )
 
 

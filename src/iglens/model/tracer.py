@@ -81,7 +81,7 @@ class Tracer:
         return Trace(
             token_ids=torch.tensor(list(ids)),
             token_texts=tuple(self.codec.show(token) for token in ids),
-            positions=torch.tensor(positions),
+            positions=torch.tensor(positions, device=taken.states.device),
             layers=layers,
             states=taken.states,
             causal_mean=taken.causal_mean,

@@ -6,34 +6,33 @@ random vector equals a *full* forward in which only the last block's output is
 replaced; and a wrong state misses clearly, or else the check says that it cannot tell.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import NonFiniteError, UnsupportedModelError
+from ..errors import UnsupportedModelError
 from ..readout import AbstractReadout, CalledReadout
 from ..readout.abstract import at_least_float32
-from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance, total_variation
+from ..readout.fidelity import NoiseFloor, Tolerance, total_variation
 from .capture import capture
+from .checks import check_causality, check_determinism, check_finite, check_inputs
 from .declaration import Declaration
 from .discover import arbitrary_tokens, find_streams
 from .explicit import explicit_readout
 from .injected import Injected
-from .noise import (
-    TOKENS,
-    beside_another_text,
-    measure_noise,
-    measure_tolerance,
-    rounding,
-)
-from .runner import Runner
+from .noise import TOKENS, measure_noise, measure_tolerance, resolution
+from .replaced import last_output_replaced, misses_as_first, what_else_is_read
+from .runner import Runner, in_one_line
 from .stream import Stream
 from .tail import Tail, trace_tail
+
+ROUNDED_STEPS = 4.0
+"""Steps of its dtype by which a logit of a low-precision model may be rounded."""
+
+_FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
+"""What the pieces of a tail raise when they are called one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +78,12 @@ def verify(runner: Runner, declaration: Declaration | None = None) -> Verified:
     declaration = declaration or Declaration()
     ids = arbitrary_tokens(runner.model, (1, TOKENS))
     logits = runner(ids)[0]
-    _check_finite(runner, logits)
-    _check_determinism(runner, ids, logits)
+    check_finite(runner, logits)
+    check_determinism(runner, ids, logits)
+    if declaration.inputs is not None:
+        check_inputs(runner, ids, logits)
     if declaration.causal:
-        _check_causality(runner, ids, logits)
+        check_causality(runner, ids, logits)
     noise = measure_noise(runner, ids, logits, declaration.causal)
     tried: dict[str, str] = {}
     for stream in find_streams(runner, declaration.blocks, declaration.first):
@@ -116,10 +117,10 @@ class _Case:
     ) -> None:
         """Capture the states of the test text."""
         self._runner, self._stream, self._noise = runner, stream, noise
-        self._logits, self._ids = logits, ids
         places = torch.arange(TOKENS)
         every = tuple(range(stream.n_layers + 1))
         self._states = capture(runner, stream, ids, places, every).states
+        self._logits, self._ids = logits.to(self._states.device), ids
         self._random = self._random_vectors()
         template = stream.template
         self._injected = CalledReadout(
@@ -151,21 +152,53 @@ class _Case:
             return (
                 f"reading the last state misses the model by a total variation of "
                 f"{missed:.2g} (tolerance {self._tolerance.total_variation:.1g})"
+                + self._what_else()
             )
         missed = float(total_variation(random, truth).max())
         if not missed <= self._tolerance.total_variation:
             return (
                 "something after the blocks reads more than one vector (a random one "
-                f"misses by a total variation of {missed:.2g})"
+                f"misses by a total variation of {missed:.2g})" + self._what_else()
             )
-        return None
+        return self._first_failure()
+
+    def _what_else(self) -> str:
+        """What the logits also depend on, as the end of a sentence."""
+        try:
+            found = what_else_is_read(
+                self._runner,
+                self._stream,
+                self._ids,
+                self._random,
+                self._tolerance.total_variation,
+            )
+        except (UnsupportedModelError, RuntimeError):
+            return ""  # the model does not run like that: no more can be said
+        return f"; the logits also depend on {' and '.join(found)}" if found else ""
+
+    def _first_failure(self) -> str | None:
+        """Why a declared first module does not take `h_0`, or None if it does."""
+        first = self._stream.first
+        if first is None:
+            return None
+        try:
+            missed = misses_as_first(self._runner, self._stream, self._ids, first)
+        except (UnsupportedModelError, RuntimeError) as error:
+            return f"the input of the declared `first` cannot be replaced ({error})"
+        if missed <= self._tolerance.total_variation:
+            return None
+        return (
+            "the declared `first` does not take h_0: with another text's states there "
+            "the model does not give that text's distributions (total variation "
+            f"{missed:.2g})"
+        )
 
     def _forward_with(
         self, vectors: Float[Tensor, "text d_model"]
     ) -> Float[Tensor, "text vocab"]:
         """Logits of a full forward with only the last block's output replaced."""
         with last_output_replaced(self._stream, vectors):
-            return self._runner(self._ids)[0]
+            return self._runner(self._ids)[0].to(vectors.device)
 
     def verified(self) -> Verified:
         """The case with the fastest readout that is proved."""
@@ -210,96 +243,36 @@ class _Case:
         explicit = explicit_readout(tail, self._stream, self._logits.shape[-1])
         points = torch.cat([*self._states[[0, -2, -1]], self._random])
         try:
-            missed = self._distance(explicit, points)
-        except RuntimeError as error:
-            missed = float("inf")
-            reason = str(error)
+            called, streamed = self._distances(explicit, points)
+        except _FAILURES as error:
+            reason = in_one_line(error)
         else:
+            if called <= self._tolerance.total_variation and streamed <= self._room():
+                return explicit, None
+            missed = called if called > self._tolerance.total_variation else streamed
             reason = f"it misses by a total variation of {missed:.2g}"
-        if missed <= self._tolerance.total_variation:
-            return explicit, None
         return self._injected, (
             "The traced tail is not equal to the model's own forward, which is used "
             f"to read instead (slower): {reason}."
         )
 
-    def _distance(
+    def _room(self) -> float:
+        """How far the streamed readout may be from the model's own.
+
+        It computes in float32. In lower precision the model's own logits are rounded,
+        each by up to some steps of its dtype.
+        """
+        dtype = self._stream.template.dtype
+        if dtype in (torch.float32, torch.float64):
+            return self._tolerance.total_variation
+        return ROUNDED_STEPS * resolution(self._logits.to(dtype))
+
+    def _distances(
         self, explicit: AbstractReadout, points: Float[Tensor, "points d_model"]
-    ) -> float:
+    ) -> tuple[float, float]:
         """Largest miss of the explicit readout, called and streamed."""
         reference = self._injected.logits(points)
-        called = float(total_variation(explicit.logits(points), reference).max())
-        if explicit.dtype not in (torch.float32, torch.float64):
-            return called
+        called = total_variation(explicit.logits(points), reference)
         blocks = explicit.project(points).blocks(explicit.vocab_size)
-        streamed = torch.cat([block.logits.clone() for block in blocks], 1)
-        return max(called, float(total_variation(streamed, reference).max()))
-
-
-@contextmanager
-def last_output_replaced(
-    stream: Stream, vectors: Float[Tensor, "text d_model"]
-) -> Iterator[None]:
-    """While open, the last block runs but gives these vectors for the one text."""
-    last, calls = stream.blocks[-1], stream.blocks.count(stream.blocks[-1])
-    seen = 0
-
-    def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        nonlocal seen
-        seen += 1
-        if seen < calls:
-            return None
-        return stream.put(output, stream.with_rows(stream.given(output), 0, vectors))
-
-    handle = last.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _check_finite(runner: Runner, logits: Tensor) -> None:
-    """Refuse NaN logits, naming the weights that cause them if they do."""
-    if not bool(torch.isnan(logits).any()):
-        return
-    bad = [
-        name
-        for name, weight in runner.model.named_parameters()
-        if weight.device.type != "meta" and not bool(torch.isfinite(weight).all())
-    ]
-    cause = (
-        f"these weights are not finite: {', '.join(bad[:5])}"
-        if bad
-        else ("its weights are finite, so it overflows; load it in a wider `dtype`")
-    )
-    raise NonFiniteError(f"{runner.name} gives NaN logits: {cause}.")
-
-
-def _check_determinism(runner: Runner, ids: Tensor, logits: Tensor) -> None:
-    """Refuse a model whose two equal runs differ."""
-    if not torch.equal(runner(ids)[0], logits):
-        difference = float((runner(ids)[0] - logits).abs().max())
-        raise UnsupportedModelError(
-            f"{runner.name} is not deterministic in evaluation mode (two equal runs "
-            f"differ by {difference:.2g} in a logit); its readout cannot be verified."
-        )
-
-
-def _check_causality(runner: Runner, ids: Tensor, logits: Tensor) -> None:
-    """Refuse a model in which earlier positions see later tokens.
-
-    What another text in the batch changes is no sign of that: some quantised layers
-    take one scale for all numbers that they are given at once.
-    """
-    changed = ids.clone()
-    changed[0, -1] = (changed[0, -1] + 1) % max(2, int(ids.max()) + 1)
-    moved = total_variation(runner(changed)[0, :-1], logits[:-1])
-    beside = total_variation(runner(beside_another_text(ids))[0], logits)
-    if float(moved.max()) > MARGIN * max(float(beside.max()), rounding(logits)):
-        raise UnsupportedModelError(
-            f"{runner.name} is not causal: changing the last token changes what is "
-            f"predicted before it (total variation {float(moved.max()):.2g}). Only "
-            "decoders that read left to right have a next-token probability. If this "
-            "one generates that way all the same, say so with "
-            "`Declaration(causal=False)`: what follows a whole text is then explained."
-        )
+        rows = torch.cat([block.logits.clone() for block in blocks], 1)
+        return float(called.max()), float(total_variation(rows, reference).max())
