@@ -17,7 +17,7 @@ RANKS = [
     {"trace"},
     {"attribution"},
     {"model"},
-    {"explaining"},
+    {"explaining", "examining"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -28,6 +28,8 @@ UPWARD = {
     # convenience methods of the result, imported when called
     ("records/attribution.py", "storage"),
     ("records/attribution.py", "report"),
+    ("records/examination.py", "storage"),
+    ("records/examination.py", "report"),
 }
 NO_TORCH = ("errors", "depths", "records", "storage", "report", "data")
 
