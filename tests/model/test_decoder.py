@@ -40,6 +40,17 @@ def test_the_context_is_that_of_the_configuration(decoder):
     assert Decoder(Handmade()).context is None
 
 
+def test_a_long_text_is_encoded_in_pieces(decoder):
+    ids = some_ids(CONTEXT + 9)
+    pieces = decoder.encode_pieces(ids, CONTEXT)
+    assert pieces == [ids[:CONTEXT], ids[CONTEXT:]]
+    assert sum(decoder.encode_pieces(TEXT * 30, 16), []) == (
+        tokenizer()(TEXT * 30)["input_ids"]
+    )
+    with pytest.raises(ArgumentError, match="empty"):
+        decoder.encode_pieces("", 16)
+
+
 def test_a_trace_holds_what_attribution_needs(decoder):
     trace = decoder.trace(IDS, [7, 2, 9], prompt="a prompt", settings={"chat": False})
     assert isinstance(trace, Trace)

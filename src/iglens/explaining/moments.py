@@ -50,8 +50,7 @@ class Moments:
         self.mean_y += apart_y * (len(x) / total)
         self.n = total
 
-    @property
-    def bytes(self) -> int:
-        """Memory it takes."""
-        parts = (self.mean_x, self.mean_y, self.xx, self.xy)
-        return sum(part.nbytes for part in parts)
+    @staticmethod
+    def bytes_of(d_model: int) -> int:
+        """Memory that moments of this width take."""
+        return 2 * 8 * d_model * (d_model + 1)

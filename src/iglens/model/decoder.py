@@ -1,6 +1,6 @@
 """The model adapter: any decoder of Transformers as traces, verified."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -69,7 +69,9 @@ class Decoder:
         self._runner = Runner(model, declaration.inputs)
         self._source = source or Source(id=type(model).__name__)
         with model_lock(model):
-            self.verified: Verified = verify(self._runner, declaration)
+            proved = verify(self._runner, declaration)
+        notes = (*self._source.warnings, *proved.notes)
+        self.verified: Verified = replace(proved, notes=notes)
         self._codec = TextCodec(tokenizer, self.readout.vocab_size)
 
     @classmethod
@@ -81,6 +83,8 @@ class Decoder:
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         device_map: Any = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
+        offload_folder: str | Path | None = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         quantization_config: Any = None,
@@ -89,6 +93,7 @@ class Decoder:
     ) -> "Decoder":
         """Load a model by hub id, folder, GGUF file or the name of an embedded one.
 
+        A folder may also hold an adapter (LoRA and the like), if PEFT is installed.
         Arguments have Transformers' names and meaning.
 
         Args:
@@ -98,6 +103,10 @@ class Decoder:
                 models: float32).
             device: Where to put the whole model; excludes `device_map`.
             device_map: Accelerate's map for several devices or offloading.
+            max_memory: Bytes, or text as "8GiB", that `device_map="auto"` may fill per
+                device ("cpu" is one).
+            offload_folder: Where weights mapped to "disk" go, unless they can be read
+                from the checkpoint itself.
             attn_implementation: "sdpa", "eager", ….
             trust_remote_code: Run code that comes with the checkpoint.
             quantization_config: Passed on.
@@ -113,6 +122,8 @@ class Decoder:
             dtype=dtype,
             device=device,
             device_map=device_map,
+            max_memory=max_memory,
+            offload_folder=offload_folder,
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
             quantization_config=quantization_config,
@@ -157,6 +168,15 @@ class Decoder:
             ids = self._codec.encode(prompt, special_tokens=special_tokens)
         self.check_length(len(ids))
         return ids
+
+    def encode_pieces(self, text: str | Sequence[int], size: int) -> list[list[int]]:
+        """Token ids of a text of any length, in pieces of at most `size` tokens.
+
+        Raises:
+            ArgumentError: If it is empty, or holds an id the model does not have.
+        """
+        ids = self._codec.encode(text)
+        return [ids[start : start + size] for start in range(0, len(ids), size)]
 
     def encode_answer(
         self, prompt_ids: Sequence[int], answer: str | Sequence[int]

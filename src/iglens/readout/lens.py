@@ -8,8 +8,10 @@ up to the same total, whatever the others are.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -203,6 +205,28 @@ class AffineLens(AbstractLens):
             )
         at = self.layers.index(layer)
         return self.weight[at], self.bias[at]
+
+    def save(self, path: str | Path) -> None:
+        """Write the lens as a safetensors file, whole or not at all.
+
+        Raises:
+            ArgumentError: If it is not known what it was fitted on.
+            OutputError: If the place is not writable.
+        """
+        from ..storage.lens_form import write_lens
+
+        if self.info is None:
+            raise ArgumentError(
+                f"The lens {self.name!r} has no `info`, so nobody could tell which "
+                "model it belongs to. Make it with `fit_lens`, or give it a `LensInfo`."
+            )
+        header = {"name": self.name, "n_layers": self.n_layers, "d_model": self.d_model}
+        arrays = {
+            "layers": np.array(self.layers, dtype=np.int64),
+            "weight": self.weight.cpu().numpy(),
+            "bias": self.bias.cpu().numpy(),
+        }
+        write_lens(Path(path), header | asdict(self.info), arrays)
 
     @torch.no_grad()
     def _map(self, vectors: Tensor, layers: Sequence[int], *, shifted: bool) -> Tensor:

@@ -1,0 +1,203 @@
+"""Fitting a lens in closed form, from moments of the states of some text."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+from ..model.child import Progress, silent
+from ..model.decoder import Decoder
+from ..readout import MEMORY_BUDGET
+from ..readout.lens import AffineLens, LensInfo
+from ..readout.unembedding import unembedding_sha256
+from .choices import choose_layers
+from .lens_eval import scores_on
+from .lens_moments import MEMORY, accumulate, groups_within
+from .lens_parts import Parts, gather
+from .moments import Moments
+from .ridge import check_penalty, ridge_translator
+
+PENALTIES = (0.01, 0.1, 1.0)
+"""Ridge penalties to choose from, relative to the mean variance of the states."""
+
+_PROBES = 4
+_PROBE_TOKENS = 128
+
+Translators = Mapping[int, tuple[Tensor, Tensor]]
+"""`A` and `b` by layer."""
+
+
+def fit_lens(
+    decoder: Decoder,
+    texts: Iterable[str | Sequence[int]] | None = None,
+    *,
+    tokens: int | None = None,
+    seed: int = 0,
+    ridge: float | None = None,
+    layers: str | Sequence[int] = "all",
+    memory_budget: int = MEMORY,
+    progress: Progress = silent,
+) -> AffineLens:
+    """A translator per layer: ridge regression of what the later layers add.
+
+    `T_l(h) = h + A_l h + b_l`, with `A_l` and `b_l` as derived in the module
+    `iglens.explaining.ridge`, from float64 moments over all tokens but the first of
+    each piece of text. A tenth of the documents is held out.
+
+    Args:
+        decoder: The model.
+        texts: Documents as text or token ids; None for text that the model writes.
+        tokens: Tokens to read; None for 8 per dimension, at least 4096.
+        seed: Of the text that the model writes, and of what is held out.
+        ridge: Penalty relative to the mean variance of the states; None to choose it
+            by the divergence on another tenth of the documents.
+        layers: Layers that get a translator: "all", "1,5,30", a slice, or numbers.
+        memory_budget: Bytes for moments, `16 d_model²` per layer. Where they do not
+            fit, the model reads the text once for every group of layers that does.
+        progress: Told how far it is.
+
+    Returns:
+        The lens, in float32.
+
+    Raises:
+        ArgumentError: If there is too little text (says how much is needed) or an
+            argument does not fit.
+        NonFiniteError: If states are not finite; names the layer.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> sizes = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 20}
+        >>> config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+        >>> lens = fit_lens(Decoder(GPT2LMHeadModel(config)), tokens=300)
+        >>> lens.name, lens.layers, lens.n_layers
+        ('ridge', (0, 1), 2)
+    """
+    if ridge is not None:
+        check_penalty(ridge)
+    chosen = fitted_layers(decoder, layers)  # before the model runs
+    parts = gather(decoder, texts, tokens=tokens, seed=seed, progress=progress)
+    return fit_on(
+        decoder,
+        parts,
+        chosen,
+        ridge=ridge,
+        memory_budget=memory_budget,
+        progress=progress,
+    )
+
+
+def fit_on(
+    decoder: Decoder,
+    parts: Parts,
+    layers: Sequence[int],
+    *,
+    ridge: float | None = None,
+    memory_budget: int = MEMORY,
+    progress: Progress = silent,
+) -> AffineLens:
+    """As `fit_lens`, on documents in token ids; what is held out is not looked at."""
+    groups = groups_within(memory_budget, layers, decoder.readout.d_model)
+    chosen = ridge
+    moments: dict[int, Moments] = {}
+    if chosen is None:
+        probes = _probes(layers)
+        wanted = groups[0] if len(groups) == 1 else probes
+        moments = accumulate(decoder, parts.fit, wanted, progress)
+        known = {layer: moments[layer] for layer in probes}
+        chosen = _choose(decoder, parts, known, progress)
+    translators = {}
+    for group in groups:
+        if len(groups) == 1 and moments:  # only what has not been read yet
+            accumulate(decoder, parts.choice, group, progress, moments)
+        else:
+            moments = accumulate(decoder, parts.learned, group, progress)
+        for layer in group:
+            translators[layer] = _translator(moments[layer], chosen, layer)
+            progress("solving", len(translators), len(layers))
+    settings = {"ridge": chosen, "ridge_chosen": ridge is None, **parts.settings}
+    return _lens(decoder, translators, info_of(decoder, "ridge", settings))
+
+
+def fitted_layers(decoder: Decoder, layers: str | Sequence[int]) -> tuple[int, ...]:
+    """Layers that get a translator, ascending, without the last.
+
+    Raises:
+        ArgumentError: If that leaves none, or names a layer there is not.
+    """
+    last = decoder.n_layers
+    wanted = choose_layers(layers, last)
+    if wanted is not None and (odd := sorted(set(wanted) - set(range(last + 1)))):
+        raise ArgumentError(
+            f"`layers` names {odd[0]}; {decoder.info.id} has 0 to {last}."
+        )
+    chosen = tuple(i for i in range(last) if wanted is None or i in wanted)
+    if not chosen:
+        raise ArgumentError(
+            f"`layers` {layers!r} leaves nothing to fit: layer {last} is the identity."
+        )
+    return chosen
+
+
+def info_of(decoder: Decoder, method: str, settings: dict[str, object]) -> LensInfo:
+    """Where a lens that is made now comes from."""
+    return LensInfo(
+        model=decoder.info,
+        unembed_sha256=unembedding_sha256(decoder.readout),
+        method=method,
+        settings=settings,
+        versions=decoder.provenance().versions,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _probes(layers: Sequence[int]) -> tuple[int, ...]:
+    """A few layers, evenly spaced."""
+    places = np.linspace(0, len(layers) - 1, min(_PROBES, len(layers)))
+    return tuple(layers[int(place)] for place in places.round())
+
+
+def _choose(
+    decoder: Decoder, parts: Parts, known: Mapping[int, Moments], progress: Progress
+) -> float:
+    """The penalty of least divergence at a few layers, on documents not fitted on.
+
+    By the mean of its logarithm: early layers are far off and late ones close, and
+    each is to count.
+    """
+    found = {}
+    for done, penalty in enumerate(PENALTIES, 1):
+        parts_of = {i: _translator(m, penalty, i) for i, m in known.items()}
+        (scores,) = scores_on(
+            decoder,
+            [_lens(decoder, parts_of)],
+            parts.choice,
+            tuple(known),
+            tokens=_PROBE_TOKENS,
+            memory_budget=MEMORY_BUDGET,
+        )
+        found[penalty] = float(np.log(scores.kl_bits.clip(1e-9)).mean())
+        progress("choosing the penalty", done, len(PENALTIES))
+    return min(found, key=found.__getitem__)
+
+
+def _translator(moments: Moments, penalty: float, layer: int) -> tuple[Tensor, Tensor]:
+    """`A` and `b` in float32."""
+    weight, bias = ridge_translator(moments, penalty, layer=layer)
+    return weight.float().cpu(), bias.float().cpu()
+
+
+def _lens(
+    decoder: Decoder, translators: Translators, info: LensInfo | None = None
+) -> AffineLens:
+    """A lens of these translators."""
+    return AffineLens(
+        "ridge",
+        decoder.n_layers,
+        tuple(translators),
+        torch.stack([weight for weight, _ in translators.values()]),
+        torch.stack([bias for _, bias in translators.values()]),
+        info,
+    )
