@@ -59,14 +59,7 @@ def load_decoder(
     quiet: bool,
 ) -> "Decoder":
     """The decoder of a command, fetched first if it is an embedded model."""
-    from ..model.embedded import DEFAULT, is_embedded
-    from .models import obtain
-
-    name = model or DEFAULT
-    if is_embedded(name):
-        obtain(name, accept_licence=accept_licence, quiet=quiet)
-    if not quiet:
-        typer.echo(f"Loading {name} …", err=True)
+    name = announced(model, accept_licence=accept_licence, quiet=quiet)
     from ..model.decoder import Decoder
 
     return Decoder.from_pretrained(
@@ -79,3 +72,16 @@ def load_decoder(
         trust_remote_code=trust_remote_code,
         accept_licence=accept_licence,
     )
+
+
+def announced(model: str | None, *, accept_licence: bool, quiet: bool) -> str:
+    """The name of the model to load; fetched first if it is an embedded one."""
+    from ..model.embedded import DEFAULT, is_embedded
+    from .models import obtain
+
+    name = model or DEFAULT
+    if is_embedded(name):
+        obtain(name, accept_licence=accept_licence, quiet=quiet)
+    if not quiet:
+        typer.echo(f"Loading {name} …", err=True)
+    return name

@@ -12,6 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import IGLensError
+from .doctor import doctor_command
 from .explain import explain_command
 from .models import models_app
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("explain")(explain_command)
+app.command("doctor")(doctor_command)
 app.add_typer(models_app, name="models")
 
 

@@ -56,16 +56,18 @@ class Measured:
 
 
 def sample_text(decoder: Decoder) -> Sample:
-    """The text through the decoder's tokenizer, or arbitrary ids where that fails."""
-    warning = None
-    if decoder.tokenizer is not None:
+    """The text, or its beginning, in the decoder's tokens; else arbitrary ids."""
+    warning, words = None, TEXT.split()
+    while decoder.tokenizer is not None and words:
+        text = " ".join(words)
         try:
-            ids = decoder.encode(TEXT)
-        except ArgumentError as error:  # it is longer than the context, or not theirs
+            ids = decoder.encode(text)
+        except ArgumentError as error:  # longer than the context, or ids not the model's
             warning = f"Measured on arbitrary token ids instead of a text: {error}"
         else:
             if len(ids) > 1:
-                return Sample(TEXT, ids)
+                return Sample(text, ids)
+        words = words[: len(words) // 2]
     length = min(4 * TOKENS, decoder.context or 4 * TOKENS)
     ids = arbitrary_tokens(decoder.model, (1, length))[0].tolist()
     return Sample(None, ids, warning)
