@@ -26,10 +26,12 @@ def test_the_three_lists_of_public_names_agree():
 
 def test_the_public_names_are_these():
     assert " ".join(iglens.__all__) == (
-        "ArgumentError ArgumentTypeError ArtifactError Attribution Declaration Decoder "
-        "Depths FidelityError Gradient IGLensError Interval LinearReadout "
-        "ModelLoadError NonFiniteError Observed OutputError Sampling Segment Target "
-        "TargetError Trace UnsupportedModelError attribute explain"
+        "ArgumentError ArgumentTypeError ArtifactError Attribution CorpusMean "
+        "Declaration Decoder Depths ENTROPY Examination FidelityError Gradient "
+        "IGLensError Interval KL_TO_FINAL LinearReadout ModelLoadError NonFiniteError "
+        "Observed OutputError Prepared Reader Sampling Scalar Segment Target "
+        "TargetError Trace UnsupportedModelError attribute corpus_mean examine "
+        "explain load_corpus_mean prepare sensitivity"
     )
 
 

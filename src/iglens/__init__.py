@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what readers and type checkers see
-    from .attribution import Gradient, Observed, attribute
+    from .attribution import Gradient, Observed, Scalar, attribute, sensitivity
     from .depths import Depths, Interval
     from .errors import (
         ArgumentError,
@@ -18,12 +18,21 @@ if TYPE_CHECKING:  # what readers and type checkers see
         TargetError,
         UnsupportedModelError,
     )
-    from .explaining import explain
+    from .examining import examine
+    from .explaining import (
+        CorpusMean,
+        Prepared,
+        Reader,
+        corpus_mean,
+        explain,
+        load_corpus_mean,
+        prepare,
+    )
     from .model.declaration import Declaration
     from .model.decoder import Decoder
     from .model.generate import Sampling
     from .readout.linear import LinearReadout
-    from .records import Attribution, Segment, Target
+    from .records import ENTROPY, KL_TO_FINAL, Attribution, Examination, Segment, Target
     from .trace import Trace
 
 __version__ = "0.1.0"
@@ -33,26 +42,38 @@ _HOME = {
     "ArgumentTypeError": "errors",
     "ArtifactError": "errors",
     "Attribution": "records",
+    "CorpusMean": "explaining",
     "Declaration": "model.declaration",
     "Decoder": "model.decoder",
     "Depths": "depths",
+    "ENTROPY": "records",
+    "Examination": "records",
     "FidelityError": "errors",
     "Gradient": "attribution",
     "IGLensError": "errors",
     "Interval": "depths",
+    "KL_TO_FINAL": "records",
     "LinearReadout": "readout.linear",
     "ModelLoadError": "errors",
     "NonFiniteError": "errors",
     "Observed": "attribution",
     "OutputError": "errors",
+    "Prepared": "explaining",
+    "Reader": "explaining",
     "Sampling": "model.generate",
+    "Scalar": "attribution",
     "Segment": "records",
     "Target": "records",
     "TargetError": "errors",
     "Trace": "trace",
     "UnsupportedModelError": "errors",
     "attribute": "attribution",
+    "corpus_mean": "explaining",
+    "examine": "examining",
     "explain": "explaining",
+    "load_corpus_mean": "explaining",
+    "prepare": "explaining",
+    "sensitivity": "attribution",
 }
 
 __all__ = [
@@ -60,26 +81,38 @@ __all__ = [
     "ArgumentTypeError",
     "ArtifactError",
     "Attribution",
+    "CorpusMean",
     "Declaration",
     "Decoder",
     "Depths",
+    "ENTROPY",
+    "Examination",
     "FidelityError",
     "Gradient",
     "IGLensError",
     "Interval",
+    "KL_TO_FINAL",
     "LinearReadout",
     "ModelLoadError",
     "NonFiniteError",
     "Observed",
     "OutputError",
+    "Prepared",
+    "Reader",
     "Sampling",
+    "Scalar",
     "Segment",
     "Target",
     "TargetError",
     "Trace",
     "UnsupportedModelError",
     "attribute",
+    "corpus_mean",
+    "examine",
     "explain",
+    "load_corpus_mean",
+    "prepare",
+    "sensitivity",
 ]
 
 

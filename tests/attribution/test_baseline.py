@@ -4,7 +4,15 @@ import pytest
 import torch
 from toys import NORMS, make_head, make_trace, normal, token, trace_of_levels
 
-from iglens.attribution import BASELINES, Gradient, Observed, attribute
+from iglens.attribution import (
+    BASELINES,
+    Baseline,
+    Gradient,
+    Observed,
+    attribute,
+    attribute_averaged,
+    sensitivity,
+)
 from iglens.errors import ArgumentError
 from iglens.records import UNITS
 
@@ -169,3 +177,51 @@ def test_only_gradients_from_zero_are_warned_of(baseline, estimator):
     found = attribute(TRACE, baseline=given_as(baseline), estimator=estimator)
     warned = any("the readout jumps there" in warning for warning in found.warnings)
     assert warned == (baseline == "zero" and isinstance(estimator, Gradient))
+
+
+# --- several baselines ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("estimator", [Observed(), Gradient(7)])
+def test_several_baselines_are_averaged_and_still_add_up(unit, estimator):
+    names = ["zero", "mean", VECTOR, "embedding"]
+    options = {"unit": unit, "estimator": estimator}
+    found = attribute_averaged(TRACE, token(5, 9), baselines=names, **options)
+    alone = [attribute(TRACE, token(5, 9), baseline=n, **options) for n in names[:3]]
+    own = attribute(TRACE, token(5, 9), **options)
+    expected = np.mean([r.baseline for r in (*alone, own)], 0)
+    np.testing.assert_allclose(found.baseline, expected)
+    np.testing.assert_array_equal(found.credits[:, 1:], own.credits)
+    error = found.credits.sum(1) - (found.final - found.baseline)
+    expected = np.mean([r.completeness for r in (*alone, own)], 0)
+    np.testing.assert_allclose(error, expected, atol=1e-12)
+    assert found.baseline_kind == "mean of zero, mean, vector, embedding"
+    assert (found.rank[:, 0] == 0).all()
+
+
+def test_paper_mean_fits_no_average():
+    with pytest.raises(ArgumentError, match="other segments"):
+        attribute_averaged(TRACE, baselines=["zero", "paper-mean"])
+
+
+def test_only_the_first_segment_depends_on_the_baseline():
+    found = sensitivity(TRACE, token(5), baselines=["embedding", "zero", VECTOR])
+    assert found.kinds == ("embedding", "zero", "vector")
+    assert (found.moved == 0).all()
+    assert (found.first[:, 0] == 0).all()
+    np.testing.assert_allclose(
+        found.baseline + found.first, found.baseline[:, :1].repeat(3, 1), atol=1e-12
+    )
+    assert "within 0" in str(found)
+    assert found.to_json()["baselines"] == ["embedding", "zero", "vector"]
+
+
+def test_a_prepared_baseline_keeps_its_name():
+    states = TRACE.states[0] * 0.5
+    found = attribute(TRACE, baseline=Baseline("corpus", states))
+    same = attribute(TRACE, baseline=states)
+    assert found.baseline_kind == "corpus"
+    np.testing.assert_array_equal(found.levels, same.levels)
+    with pytest.raises(ArgumentError, match="shape"):
+        attribute(TRACE, baseline=Baseline("corpus", states[:, 1:]))

@@ -4,6 +4,7 @@ from .attribute import attribute
 from .baseline import BASELINES, Baseline
 from .estimator import AbstractEstimator, Gradient, Observed
 from .scalar import Scalar
+from .sensitivity import attribute_averaged, attribute_from, sensitivity
 
 __all__ = [
     "BASELINES",
@@ -13,4 +14,7 @@ __all__ = [
     "Observed",
     "Scalar",
     "attribute",
+    "attribute_averaged",
+    "attribute_from",
+    "sensitivity",
 ]

@@ -5,21 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from ..readout import MEMORY_BUDGET
 from ..readout.lens import AbstractLens
-from ..records import Attribution, Flag, ReadoutInfo, Unit, check_unit
+from ..records import Attribution, ReadoutInfo, Unit, check_unit
 from ..trace import Trace
-from .baseline import LARGE_BASELINE
+from .baseline import BaselineLike
 from .estimator import AbstractEstimator, Observed
 from .path import Path, make_path
 from .reading import PathReading, read_paths
+from .remarks import level_flags, overshoot_flags, warnings_of
 from .rows import Rows, Targets, resolve_rows
 from .verdict import Verdict, judge
-
-RESIDUAL_TOLD = 0.05
-"""Share of the change that the gradient estimator may miss without a warning."""
 
 DIAGNOSED_ROWS = 64
 """Ranks, divergences and top tokens are read by default for up to this many rows."""
@@ -30,7 +27,7 @@ def attribute(
     targets: Targets = None,
     *,
     layers: Sequence[int] | None = None,
-    baseline: str | Tensor = "embedding",
+    baseline: BaselineLike = "embedding",
     lens: AbstractLens | None = None,
     unit: Unit = "probability",
     estimator: AbstractEstimator | None = None,
@@ -113,6 +110,7 @@ def _record(
     observed = isinstance(estimator, Observed)
     credits = steps if observed else reading.slopes
     shown = np.unique(reading.top_ids).tolist()
+    noise = _noise(trace, rows, unit)
     return Attribution(
         token_ids=trace.token_ids.cpu().numpy(),
         token_texts=trace.token_texts,
@@ -135,14 +133,18 @@ def _record(
         baseline_kind=path.baseline.kind,
         estimator=estimator.name,
         lens="logit" if path.lens is None else path.lens.name,
-        noise_floor=_noise(trace, rows, unit),
+        noise_floor=noise,
         readout=_readout_info(trace, verdict),
         provenance=trace.provenance,
-        flags=verdict.flags + _level_flags(reading, verdict),
+        flags=(
+            *verdict.flags,
+            *level_flags(reading, verdict),
+            *(() if path.lens is None else overshoot_flags(reading, noise)),
+        ),
         warnings=(
             *trace.warnings,
             *verdict.warnings,
-            *_warnings(path, rows, reading, unit, estimator),
+            *warnings_of(path, rows, reading, unit, estimator),
         ),
     )
 
@@ -162,77 +164,3 @@ def _readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
         tolerance=trace.tolerance.total_variation,
         power=float(np.fmax(verdict.power, trace.power)),
     )
-
-
-def _level_flags(reading: PathReading, verdict: Verdict) -> tuple[Flag, ...]:
-    """Flags for levels that are not finite, unless their state is flagged."""
-    known = {(flag.row, flag.point) for flag in verdict.flags}
-    cells = np.argwhere(~np.isfinite(reading.levels)).tolist()
-    return tuple(
-        Flag(
-            row,
-            point,
-            "non_finite_level",
-            f"The level is {reading.levels[row, point]}.",
-        )
-        for row, point in cells
-        if (row, point) not in known
-    )
-
-
-def _warnings(
-    path: Path,
-    rows: Rows,
-    reading: PathReading,
-    unit: Unit,
-    estimator: AbstractEstimator,
-) -> tuple[str, ...]:
-    """What a reader must see about the baseline, the lens and the estimator."""
-    found = _baseline_warning(path, rows, reading, unit)
-    found += [] if path.lens is None else path.lens.notes
-    if path.baseline.kind == "zero" and not isinstance(estimator, Observed):
-        found.append(
-            "The gradient estimator means nothing on the segment that leaves the zero "
-            "baseline: the norm is scale-free, so the readout jumps there."
-        )
-    if not isinstance(estimator, Observed):
-        found += _residual_warning(reading)
-    return tuple(found)
-
-
-def _baseline_warning(
-    path: Path, rows: Rows, reading: PathReading, unit: Unit
-) -> list[str]:
-    """A warning where a target is probable already where the path starts."""
-    if unit == "logit":
-        return []
-    start = torch.from_numpy(reading.levels[:, 0])
-    p_base = {
-        "probability": start,
-        "log_probability": start.exp(),
-        "log_odds": start.sigmoid(),
-    }[unit]
-    single = torch.tensor([t.kind in ("token", "set") for t in rows.targets])
-    large = (p_base > LARGE_BASELINE) & single
-    if not bool(large.any()):
-        return []
-    worst = int(p_base.nan_to_num().masked_fill(~single, -1.0).argmax())
-    return [
-        f"The {path.baseline.kind} baseline already gives {int(large.sum())} of "
-        f"{len(rows.targets)} targets more than {LARGE_BASELINE} (most: "
-        f"{rows.targets[worst].text!r}, {float(p_base[worst]):.3f}); the credits "
-        "show only what is added to that."
-    ]
-
-
-def _residual_warning(reading: PathReading) -> list[str]:
-    """A warning where the integrated slopes clearly miss the change they integrate."""
-    finite = np.isfinite(reading.levels).all(1)  # the others are flagged
-    change = reading.levels[finite, -1] - reading.levels[finite, 0]
-    missed = np.abs(reading.slopes[finite].sum(1) - change)
-    if not (missed > RESIDUAL_TOLD * np.abs(change)).any():
-        return []
-    return [
-        f"The gradient estimator's credits miss the change they explain by up to "
-        f"{np.nanmax(missed):.2g}; take more `n_steps`, or the observed estimator."
-    ]

@@ -5,7 +5,7 @@ of the token's own embedding; every other baseline adds the embedding's segment,
 which nothing depends on the baseline any more.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -28,8 +28,8 @@ class Baseline:
     """The first point of the path.
 
     Attributes:
-        kind: One of `BASELINES`, or "vector".
-        states: One state per row; None for "embedding", which is the path's own h_0.
+        kind: One of `BASELINES`, "vector", or a name of one's own, such as "corpus".
+        states: One state per position; None for "embedding", the path's own h_0.
         through_embedding: Whether h_0 follows as the second point.
     """
 
@@ -38,8 +38,12 @@ class Baseline:
     through_embedding: bool = True
 
 
+BaselineLike = str | Tensor | Baseline
+"""A baseline by name, a vector, or one that was prepared."""
+
+
 def resolve_baseline(
-    trace: Trace, baseline: str | Tensor, layers: tuple[int, ...]
+    trace: Trace, baseline: BaselineLike, layers: tuple[int, ...]
 ) -> Baseline:
     """The baseline of a trace, by name or as a vector.
 
@@ -48,7 +52,7 @@ def resolve_baseline(
         baseline: "embedding" (h_0), "zero", "mean" (of the embeddings up to the
             predicting token), "paper-mean" (of all tokens' states at the lowest
             chosen layer, as the published script has it), or a vector of d_model
-            numbers, one for all rows or one per row.
+            numbers, one for all rows or one per row; or a `Baseline`.
         layers: Layers of the path, 0 first.
 
     Raises:
@@ -57,6 +61,10 @@ def resolve_baseline(
         ArgumentTypeError: If it is neither.
     """
     check_baseline(baseline)
+    if isinstance(baseline, Baseline):
+        if baseline.states is None:
+            return baseline
+        return replace(baseline, states=_vector(trace, baseline.states))
     if isinstance(baseline, Tensor):
         return Baseline("vector", _vector(trace, baseline))
     if baseline == "embedding":
@@ -75,9 +83,9 @@ def check_baseline(baseline: object) -> None:
 
     Raises:
         ArgumentError: If the name is unknown.
-        ArgumentTypeError: If it is neither a name nor a tensor.
+        ArgumentTypeError: If it is neither.
     """
-    if isinstance(baseline, Tensor):
+    if isinstance(baseline, Tensor | Baseline):
         return
     if not isinstance(baseline, str):
         raise ArgumentTypeError(

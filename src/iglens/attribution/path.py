@@ -13,7 +13,7 @@ from ..errors import ArgumentError
 from ..readout.lens import AbstractLens, LogitLens
 from ..records import Segment, block_segment
 from ..trace import Trace
-from .baseline import Baseline, resolve_baseline
+from .baseline import Baseline, BaselineLike, resolve_baseline
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def row_chunks(n_rows: int, n_points: int, points_at_once: int) -> Iterator[slic
 def make_path(
     trace: Trace,
     layers: Sequence[int] | None,
-    baseline: str | Tensor,
+    baseline: BaselineLike,
     lens: AbstractLens | None = None,
 ) -> Path:
     """A path through some layers of a trace.

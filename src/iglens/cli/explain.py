@@ -18,7 +18,7 @@ from .loading import (
 )
 from .output import checked_outputs, show, write_all
 from .parse import (
-    parse_baseline,
+    parse_baselines,
     parse_precision,
     parse_prompt,
     parse_rule,
@@ -32,6 +32,7 @@ def explain_command(
     prompt: o.PromptText,
     model: Model = None,
     target: o.Target = None,
+    contrast: o.Contrast = None,
     answer: o.Answer = None,
     max_new_tokens: o.MaxNewTokens = 8,
     sample: o.Sample = False,
@@ -44,7 +45,8 @@ def explain_command(
     positions: o.Positions = "answer",
     layers: o.Layers = "all",
     unit: o.Unit = "probability",
-    baseline: o.Baseline = "embedding",
+    baseline: o.Baseline = None,
+    lens: o.Lens = "logit",
     estimator: o.Estimator = "observed",
     n_steps: o.NSteps = 64,
     rule: o.Rule = "midpoint",
@@ -60,6 +62,7 @@ def explain_command(
     output_format: o.OutputFormat = None,
     as_json: o.AsJson = False,
     diagnostics: o.Diagnostics = None,
+    sensitivity: o.Sensitivity = False,
     strict: o.Strict = True,
     quiet: o.Quiet = False,
     profile: o.ShowProfile = False,
@@ -75,7 +78,8 @@ def explain_command(
     outputs = checked_outputs(output or [], output_format)
     text = parse_prompt(prompt)
     sampling = parse_sampling(sample, temperature, top_p, seed)
-    start = parse_baseline(baseline)
+    starts, wanted = parse_baselines(baseline), parse_unit(unit)
+    readout, nodes = parse_precision(precision), parse_rule(rule)
     timer = Profile(enabled=profile)
     quiet_libraries()
     with timer.stage("load"):
@@ -90,34 +94,35 @@ def explain_command(
             accept_licence=accept_licence,
             quiet=quiet,
         )
-    from ..explaining import explain
+    from ..explaining import Reader, estimator_of, prepare
 
-    with timer.stage("explain"):
-        result = explain(
+    credit = estimator_of(estimator, n_steps, nodes)
+    reader = Reader(wanted, starts, lens, credit, readout).check(decoder)
+    with timer.stage("run"):
+        asked = prepare(
             decoder,
             text,
             target=target,
             answer=answer,
+            contrast=contrast,
             positions=positions,
             layers=layers,
-            unit=parse_unit(unit),
-            baseline=start,
-            estimator=estimator,
-            n_steps=n_steps,
-            rule=parse_rule(rule),
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             chat=chat,
             system=system,
             special_tokens=special_tokens,
-            diagnostics=diagnostics,
-            precision=parse_precision(precision),
-            strict=strict,
         )
+    with timer.stage("explain"):
+        result = reader.of(decoder, asked, diagnostics=diagnostics, strict=strict)
+        compared = reader.sensitivity(decoder, asked) if sensitivity else None
     with timer.stage("render"):
         write_all(result, outputs, quiet=quiet)
         if as_json:
-            typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+            more = {} if compared is None else {"sensitivity": compared.to_json()}
+            typer.echo(json.dumps(result.to_json() | more, ensure_ascii=False))
         else:
             show(result, quiet=quiet)
+            if compared is not None:
+                typer.echo(f"\n{compared}")
     timer.report()

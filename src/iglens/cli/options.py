@@ -26,7 +26,14 @@ def _output(*names: str, help: str) -> typer.models.OptionInfo:
 PromptText = Annotated[str, typer.Argument(help="Text to explain; - reads stdin.")]
 Target = Annotated[
     list[str] | None,
-    _text(help="Next token to explain, or a set as ' Paris|Paris'; repeatable."),
+    _text(
+        help="Next token to explain, a set as ' Paris|Paris', @entropy or @kl; "
+        "repeatable."
+    ),
+]
+Contrast = Annotated[
+    str | None,
+    _text(help="Explain the difference to this token; @rival: the likeliest other."),
 ]
 Answer = Annotated[str | None, _text(help="Text to explain as the continuation.")]
 MaxNewTokens = Annotated[int, _text(help="Tokens to generate.", min=0)]
@@ -44,9 +51,22 @@ Positions = Annotated[
 ]
 
 Layers = Annotated[str, _reading(help="Layers to stop at: all, 1,5,30 or ::4.")]
-Unit = Annotated[str, _reading(help="probability, log_probability or log_odds (nats).")]
+Unit = Annotated[
+    str, _reading(help="probability, log_probability, log_odds (nats) or logit.")
+]
 Baseline = Annotated[
-    str, _reading(help="embedding, zero, mean, paper-mean, or vector:FILE.npy.")
+    list[str] | None,
+    _reading(
+        help="embedding (default), zero, mean, paper-mean, corpus:FILE, prompt:TEXT or "
+        "vector:FILE.npy; several are averaged."
+    ),
+]
+Lens = Annotated[
+    str, _reading(help="logit, auto (the one fitted on this model), or a file.")
+]
+Sensitivity = Annotated[
+    bool,
+    _reading("--sensitivity", help="Say what the choice of baseline changes."),
 ]
 Estimator = Annotated[str, _reading(help="observed (exact) or gradient (approximate).")]
 NSteps = Annotated[int, _reading(help="Steps of the gradient.")]

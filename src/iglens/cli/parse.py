@@ -51,7 +51,12 @@ def parse_precision(name: str | None) -> "torch.dtype | None":
     return torch.float32 if name == "float32" else torch.float64
 
 
-def parse_baseline(text: str) -> "str | np.ndarray":
+def parse_baselines(texts: list[str] | None) -> "list[str | np.ndarray]":
+    """Baselines by name, or as vectors from files; the embedding if there are none."""
+    return [_baseline(text) for text in texts or ["embedding"]]
+
+
+def _baseline(text: str) -> "str | np.ndarray":
     """A baseline by its name, or a vector from a file."""
     if not text.startswith("vector:"):
         return text

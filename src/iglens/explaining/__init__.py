@@ -3,6 +3,18 @@
 The room is named apart from its function, which importing it would otherwise hide.
 """
 
-from .prompt import explain
+from .mean_state import CorpusMean, corpus_mean, load_corpus_mean
+from .plan import Prepared, prepare
+from .prompt import estimator_of, explain
+from .reader import Reader
 
-__all__ = ["explain"]
+__all__ = [
+    "CorpusMean",
+    "Prepared",
+    "Reader",
+    "corpus_mean",
+    "estimator_of",
+    "explain",
+    "load_corpus_mean",
+    "prepare",
+]

@@ -1,40 +1,21 @@
 """From a prompt to an attribution, in one call."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ..attribution import AbstractEstimator, Gradient, Observed, attribute
-from ..attribution.baseline import check_baseline
+from ..attribution import AbstractEstimator, Gradient, Observed
 from ..attribution.estimator import Rule
-from ..attribution.path import path_layers
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.generate import Sampling
 from ..model.text import Prompt
-from ..records import Attribution, Target, Unit, check_unit
-from .choices import choose_layers, choose_positions
-
-TargetLike = str | int | Target
-"""A token by its text, by its id, or resolved; text may be a set as in "a|b"."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The text to run, and what to explain in it.
-
-    Attributes:
-        ids: Token ids of prompt and continuation.
-        positions: Indices of the predicted tokens.
-        targets: What to explain there; None for the tokens of the text.
-    """
-
-    ids: tuple[int, ...]
-    positions: tuple[int, ...]
-    targets: tuple[Target, ...] | None
+from ..readout.lens import AbstractLens
+from ..records import Attribution, Target, Unit
+from .plan import TargetLike, prepare
+from .reader import Reader
+from .start import StartLike
 
 
 def explain(
@@ -43,10 +24,12 @@ def explain(
     *,
     target: TargetLike | Sequence[TargetLike] | None = None,
     answer: str | Sequence[int] | None = None,
+    contrast: str | int | Target | None = None,
     positions: str | Sequence[int] = "answer",
     layers: str | Sequence[int] = "all",
     unit: Unit = "probability",
-    baseline: str | Tensor | np.ndarray = "embedding",
+    baseline: StartLike | Sequence[StartLike] = "embedding",
+    lens: str | Path | AbstractLens = "logit",
     estimator: str | AbstractEstimator = "observed",
     n_steps: int = 64,
     rule: Rule = "midpoint",
@@ -68,13 +51,21 @@ def explain(
     Args:
         decoder: The model.
         prompt: Text, token ids, or (with `chat`) messages.
-        target: One or several next tokens: text (a set as "a|b"), id, or `Target`.
+        target: One or several next tokens: text (a set as "a|b"), id, or `Target`;
+            "@entropy" or "@kl" (to the final distribution) for the whole distribution;
+            a `Scalar` of your own.
         answer: Text or ids to explain as the continuation.
+        contrast: Explain the level of every target minus that of this one; "@rival"
+            for the most probable other token at each position.
         positions: "answer", "prompt", "all", a slice as "5:9", or indices of
             predicted tokens.
         layers: "all", "1,5,30", a slice as "::4", or numbers.
-        unit: "probability", "log_probability" or "log_odds"; natural logarithms.
-        baseline: "embedding", "zero", "mean", "paper-mean", or a vector.
+        unit: "probability", "log_probability", "log_odds" or "logit"; natural
+            logarithms.
+        baseline: "embedding", "zero", "mean", "paper-mean", "corpus:FILE",
+            "prompt:TEXT", a `CorpusMean`, or a vector; several are averaged.
+        lens: "logit" for the head alone, "auto" for the lens fitted last on this model,
+            a file, or a lens.
         estimator: "observed" (exact), "gradient", or an estimator.
         n_steps: Steps of the gradient estimator.
         rule: Its rule: "midpoint", "trapezoid" or "gauss-legendre".
@@ -103,44 +94,27 @@ def explain(
         >>> result.layers, result.positions.tolist()
         ((1, 2), [1, 2])
     """
-    chosen = choose_layers(layers, decoder.n_layers)
-    rule_of_credit = _estimator(estimator, n_steps, rule)
-    start = torch.from_numpy(baseline) if isinstance(baseline, np.ndarray) else baseline
-    check_unit(unit)  # before the model runs
-    check_baseline(start)
-    path_layers(decoder.n_layers, chosen)
-    prompt_ids = decoder.encode(
-        prompt, chat=chat, system=system, special_tokens=special_tokens
+    rule_of_credit = estimator_of(estimator, n_steps, rule)
+    reader = Reader(unit, baseline, lens, rule_of_credit, precision)
+    reader = reader.check(decoder)  # before the model runs
+    asked = prepare(
+        decoder,
+        prompt,
+        target=target,
+        answer=answer,
+        contrast=contrast,
+        positions=positions,
+        layers=layers,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        chat=chat,
+        system=system,
+        special_tokens=special_tokens,
     )
-    plan = _plan(
-        decoder, prompt_ids, target, answer, positions, max_new_tokens, sampling
-    )
-    trace = decoder.trace(
-        plan.ids,
-        plan.positions,
-        layers=chosen,
-        prompt=prompt if isinstance(prompt, str) else None,
-        settings={
-            "prompt_tokens": len(prompt_ids),
-            "chat": chat,
-            "system": system,
-            "max_new_tokens": max_new_tokens,
-            "sampling": None if sampling is None else asdict(sampling),
-        },
-    )
-    return attribute(
-        trace,
-        plan.targets,
-        baseline=start,
-        unit=unit,
-        estimator=rule_of_credit,
-        diagnostics=diagnostics,
-        precision=precision,
-        strict=strict,
-    )
+    return reader.of(decoder, asked, diagnostics=diagnostics, strict=strict)
 
 
-def _estimator(
+def estimator_of(
     estimator: str | AbstractEstimator, n_steps: int, rule: Rule
 ) -> AbstractEstimator:
     """An estimator by its name."""
@@ -151,46 +125,3 @@ def _estimator(
     if estimator == "gradient":
         return Gradient(n_steps, rule)
     raise ArgumentError(f"`estimator` is {estimator!r}; known are observed, gradient.")
-
-
-def _plan(
-    decoder: Decoder,
-    prompt_ids: list[int],
-    target: TargetLike | Sequence[TargetLike] | None,
-    answer: str | Sequence[int] | None,
-    positions: str | Sequence[int],
-    max_new_tokens: int,
-    sampling: Sampling | None,
-) -> Plan:
-    """The text to run: with an answer, with what the model says, or as it is."""
-    if target is not None and answer is not None:
-        raise ArgumentError("Pass `target` (next token) or `answer` (text), not both.")
-    if max_new_tokens < 0:
-        raise ArgumentError(f"`max_new_tokens` is {max_new_tokens}; it must be >= 0.")
-    n_prompt, ids = len(prompt_ids), tuple(prompt_ids)
-    named = positions if isinstance(positions, str) else None
-    if target is not None:
-        targets = _targets(decoder, target, prompt_ids)
-        at = [n_prompt] if named == "answer" else None
-        chosen = at or choose_positions(positions, n_prompt, n_prompt)
-        return Plan(ids, tuple(chosen), targets)
-    if answer is not None:
-        ids += tuple(decoder.encode_answer(prompt_ids, answer))
-    elif max_new_tokens and named in ("answer", "all"):
-        ids += tuple(decoder.generate(prompt_ids, max_new_tokens, sampling))
-    return Plan(ids, tuple(choose_positions(positions, n_prompt, len(ids))), None)
-
-
-def _targets(
-    decoder: Decoder,
-    target: TargetLike | Sequence[TargetLike],
-    prompt_ids: Sequence[int],
-) -> tuple[Target, ...]:
-    """Targets, resolved with the model's own tokenizer."""
-    items = [target] if isinstance(target, str | int | Target) else list(target)
-    if not items:
-        raise ArgumentError("`target` is empty: name at least one token.")
-    return tuple(
-        item if isinstance(item, Target) else decoder.target(item, prompt_ids)
-        for item in items
-    )

@@ -11,8 +11,9 @@ class Flag:
         row: Row of the cell.
         point: Point of the cell; None if the whole row is meant.
         kind: "non_finite_state", "non_finite_level", "unverified", "unfaithful" (the
-            readout misses the model's own distribution), or "non_finite_value" for a
-            number that only the JSON form had to null.
+            readout misses the model's own distribution), "overshoot" (through a lens
+            the level passes its final value), or "non_finite_value" for a number that
+            only the JSON form had to null.
         detail: What was seen.
     """
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..depths import Interval
 from ..records import Attribution, Segment, Target
+from ..records.ensemble import Sensitivity
 from .visible import visible
 
 CHURN_TOLD = 2.0
@@ -92,6 +93,24 @@ def target_name(target: Target) -> str:
     if target.against:
         return f"'{visible(target.text)}' against '{visible(target.against_text)}'"
     return f"'{visible(target.text)}'" if target.of_tokens else visible(target.text)
+
+
+def sensitivity(found: Sensitivity) -> str:
+    """What depends on the baseline, one line a row and baseline."""
+    lines = [f"Baselines compared, {found.unit}: start, and the embedding's credit"]
+    for row, (name, position) in enumerate(
+        zip(found.targets, found.positions, strict=True)
+    ):
+        for index, kind in enumerate(found.kinds):
+            start, first = found.baseline[row, index], found.first[row, index]
+            lines.append(
+                f"  '{visible(name)}' at {position} from {kind}: "
+                f"{format_level(start, found.unit)} "
+                f"{format_credit(first, found.unit)}"
+            )
+    moved = found.moved.max(initial=0.0)
+    lines.append(f"Every later credit is the same, within {moved:.1g}.")
+    return "\n".join(lines)
 
 
 def between(segment: Segment) -> str:

@@ -1,0 +1,87 @@
+"""How states are read: everything a question says besides the text and the target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from ..attribution import AbstractEstimator, Observed, attribute_averaged, sensitivity
+from ..model.decoder import Decoder
+from ..readout.lens import AbstractLens
+from ..records import Attribution, Unit, check_unit
+from ..records.ensemble import Sensitivity
+from .lens_file import load_lens
+from .plan import Prepared
+from .start import StartLike, check_start, resolve_starts
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Unit, baseline, lens and estimator: what is done with states once they are there.
+
+    Attributes:
+        unit: Unit of levels and credits.
+        baseline: Where paths start; several are averaged.
+        lens: What states are read through: a name, a file, or a lens.
+        estimator: The rule of credit.
+        precision: Dtype of the readout; None for float32 at least.
+    """
+
+    unit: Unit = "probability"
+    baseline: StartLike | Sequence[StartLike] = "embedding"
+    lens: str | Path | AbstractLens = "logit"
+    estimator: AbstractEstimator = field(default_factory=Observed)
+    precision: torch.dtype | None = None
+
+    def check(self, decoder: Decoder) -> "Reader":
+        """The same with its lens loaded; whatever cannot be is refused here.
+
+        Raises:
+            IGLensError: If a name is unknown, or the lens is another model's.
+        """
+        check_unit(self.unit)
+        check_start(self.baseline)
+        lens = self.lens
+        loaded = lens if isinstance(lens, AbstractLens) else load_lens(decoder, lens)
+        return replace(self, lens=loaded)
+
+    def of(
+        self,
+        decoder: Decoder,
+        asked: Prepared,
+        *,
+        diagnostics: bool | None = None,
+        strict: bool = True,
+    ) -> Attribution:
+        """The attribution of what was asked; see `iglens.attribute`."""
+        ready = self.check(decoder)
+        assert isinstance(ready.lens, AbstractLens)  # loaded just now
+        return attribute_averaged(
+            asked.trace,
+            asked.targets,
+            baselines=resolve_starts(decoder, ready.baseline, asked.trace),
+            lens=ready.lens,
+            unit=ready.unit,
+            estimator=ready.estimator,
+            diagnostics=diagnostics,
+            precision=ready.precision,
+            strict=strict,
+        )
+
+    def sensitivity(self, decoder: Decoder, asked: Prepared) -> Sensitivity:
+        """What the choice of baseline changes: the usual ones and this one's."""
+        own = resolve_starts(decoder, self.baseline, asked.trace)
+        known = [start for start in own if not isinstance(start, str)]
+        ready = self.check(decoder)
+        assert isinstance(ready.lens, AbstractLens)  # loaded just now
+        return sensitivity(
+            asked.trace,
+            asked.targets,
+            baselines=["embedding", "zero", "mean", *known],
+            lens=ready.lens,
+            unit=ready.unit,
+            estimator=ready.estimator,
+            diagnostics=False,
+            precision=ready.precision,
+        )
