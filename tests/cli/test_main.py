@@ -31,15 +31,17 @@ def test_help_answers_without_importing_torch():
 
 
 @pytest.mark.slow
-def test_help_answers_in_under_a_third_of_a_second():
-    seconds = []
-    for _ in range(5):
+def test_help_takes_little_longer_than_the_library_that_prints_it():
+    def seconds(*arguments):
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "iglens", "--help"], check=True, capture_output=True
-        )
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.3
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    pairs = [
+        (seconds("-m", "iglens", "--help"), seconds("-c", "import typer, rich.table"))
+        for _ in range(5)
+    ]
+    assert min(ours / theirs for ours, theirs in pairs) < 3
 
 
 def test_the_version_is_printed(capsys):
@@ -120,6 +122,11 @@ def test_format_overrides_the_extension(explain, tmp_path):
         ("--baseline", "paper-mean"),
         ("--baseline", "zero", "--profile"),
         ("--device-map", "cpu", "--revision", "main"),
+        ("--target", " Paris", "--contrast", " Rome", "--unit", "logit"),
+        ("--contrast", "@rival", "--unit", "log_probability"),
+        ("--target", "@entropy", "--target", "@kl", "--target", " Paris"),
+        ("--baseline", "zero", "--baseline", "prompt:The capital of Rome is a"),
+        ("--lens", "logit", "--sensitivity"),
     ],
     ids=lambda arguments: " ".join(arguments),
 )
@@ -167,6 +174,12 @@ def test_every_option_is_in_a_test():
         (["a", "--baseline", "vector:/no/such.npy"], ".npy"),
         (["a", "--estimator", "magic"], "observed, gradient"),
         (["a", "--rule", "simpson", "--estimator", "gradient"], "gauss-legendre"),
+        (["a", "--baseline", "corpus:/no/such.txt"], "/no/such.txt cannot be read"),
+        (["a", "--baseline", "prompt:"], "empty"),
+        (["a", "--target", " Paris", "--contrast", " Paris"], "with itself"),
+        (["a", "--target", "@entropy", "--contrast", " Paris"], "no contrast"),
+        (["a", "--lens", "/no/such.safetensors"], "/no/such.safetensors"),
+        (["a", "--lens", "auto"], "iglens lens fit"),
         (["a", "--n-steps", "0", "--estimator", "gradient"], "at least 1"),
         (["a", "--precision", "int8"], "float64"),
         (["a", "--dtype", "int8"], "bfloat16"),
@@ -221,7 +234,7 @@ def test_an_internal_error_is_exit_code_1(monkeypatch, capsys, tiny_folder):
     def broken(*_, **__):
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(iglens.explaining, "explain", broken)
+    monkeypatch.setattr(iglens.explaining, "prepare", broken)
     assert run(["explain", "a", "-m", str(tiny_folder), "--quiet"]) == 1
     assert "planted" in capsys.readouterr().err
 
@@ -232,7 +245,7 @@ def test_interrupting_is_exit_code_130(monkeypatch, capsys, tiny_folder):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(iglens.explaining, "explain", interrupted)
+    monkeypatch.setattr(iglens.explaining, "prepare", interrupted)
     assert run(["explain", "a", "-m", str(tiny_folder), "--quiet"]) == 130
 
 
@@ -244,6 +257,27 @@ def test_a_vector_baseline_is_read_from_a_file(explain, tmp_path):
     _, vector, _ = explain("The", "--baseline", f"vector:{file}", "--json", *TINY)
     _, zero, _ = explain("The", "--baseline", "zero", "--json", *TINY)
     assert json.loads(vector)["levels"] == json.loads(zero)["levels"]
+
+
+def test_targets_are_named_in_the_sentences(explain):
+    asked = ("--target", " Paris", "--target", "@entropy")
+    _, out, _ = explain("The", *asked, "--contrast", " Rome", *TINY)
+    assert out == ""  # an entropy has no contrast
+    _, out, _ = explain("The", *asked, *TINY)
+    assert "'·Paris': " in out or "' Paris': " in out
+    assert "\nentropy: " in out
+    _, out, _ = explain("The", "--target", " Paris", "--contrast", " Rome", *TINY)
+    assert "' Paris' against ' Rome': " in out
+
+
+def test_sensitivity_is_told_after_the_map_and_in_json(explain):
+    asked = ("The capital of France is", "--target", " Paris", "--sensitivity", *TINY)
+    _, out, _ = explain(*asked)
+    assert "Every later credit is the same, within 0." in out
+    _, out, _ = explain(*asked, "--baseline", "prompt:The capital of Rome is", "--json")
+    found = json.loads(out)["sensitivity"]
+    assert found["baselines"] == ["embedding", "zero", "mean", "prompt"]
+    assert found["moved"] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("how", ["--trust-remote-code", "--accept-licence"])

@@ -11,12 +11,13 @@ from ..attribution.baseline import Baseline, BaselineLike, check_baseline
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..trace import Trace
-from .mean_state import CorpusMean, corpus_mean, load_corpus_mean
 from .lens_text import documents_in
+from .mean_state import CorpusMean, corpus_mean, load_corpus_mean
 
 StartLike = str | Tensor | np.ndarray | CorpusMean | Baseline
 """A baseline by name ("corpus:FILE" and "prompt:TEXT" among them), a vector, or one
 that was prepared."""
+
 
 def check_start(baseline: object) -> None:
     """Refuse what can be no baseline, before the model runs.
@@ -55,6 +56,26 @@ def resolve_starts(
     if isinstance(baseline, str | Tensor | np.ndarray | CorpusMean | Baseline):
         return [_start(decoder, baseline, trace)]
     return [_start(decoder, item, trace) for item in baseline]
+
+
+def start_names(baseline: StartLike | Sequence[StartLike]) -> list[str | None]:
+    """The names that stand for baselines in a record; None where there is none.
+
+    Files are named in full, so that they are found from any folder.
+    """
+    if isinstance(baseline, str | Tensor | np.ndarray | CorpusMean | Baseline):
+        return [_name(baseline)]
+    return [_name(item) for item in baseline]
+
+
+def _name(baseline: StartLike) -> str | None:
+    """The name of one baseline."""
+    if not isinstance(baseline, str):
+        return None
+    if baseline.startswith("corpus:"):
+        path = Path(baseline.removeprefix("corpus:"))
+        return f"corpus:{path.expanduser().resolve()}"
+    return baseline
 
 
 def _start(decoder: Decoder, baseline: StartLike, trace: Trace) -> BaselineLike:
