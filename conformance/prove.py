@@ -12,7 +12,7 @@ from iglens.errors import IGLensError
 from iglens.model.capture import capture
 from iglens.model.declaration import Declaration
 from iglens.model.discover import arbitrary_tokens
-from iglens.readout.fidelity import total_variation
+from iglens.readout.measure import total_variation
 
 TOKENS = 13
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}

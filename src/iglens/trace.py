@@ -13,6 +13,7 @@ from torch import Tensor
 from .errors import ArgumentError
 from .readout.abstract import AbstractReadout
 from .readout.fidelity import NoiseFloor, Tolerance
+from .readout.measure import Measure
 from .records import Provenance
 
 
@@ -42,6 +43,8 @@ class Trace:
         decode: Text of a token id.
         provenance: Where this comes from.
         warnings: Sentences a reader must see.
+        measure: What the readout is judged by: distributions, or the logits themselves
+            where they are not of one distribution.
     """
 
     token_ids: Int[Tensor, " text"]
@@ -60,6 +63,7 @@ class Trace:
     decode: Callable[[int], str]
     provenance: Provenance
     warnings: tuple[str, ...] = ()
+    measure: Measure = "total_variation"
 
     @property
     def n_layers(self) -> int:

@@ -25,7 +25,8 @@ from toys import (
 from iglens.attribution import attribute
 from iglens.errors import FidelityError, NonFiniteError
 from iglens.readout import LinearReadout
-from iglens.readout.fidelity import check, diagnose, total_variation
+from iglens.readout.fidelity import check, diagnose
+from iglens.readout.measure import total_variation
 from iglens.readout.target import margin
 
 ROWS = 6
@@ -65,7 +66,7 @@ def test_the_check_compares_whole_distributions_in_any_memory(dtype, budget):
     own = (head.readout.logits(states).double() + normal(5, 97)).to(dtype)
     found = check(head.readout, states, own, tokens, memory_budget=budget)
     expected = oracle.total_variation(head.readout.logits(states), own)
-    torch.testing.assert_close(found.total_variation, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.missed, expected, rtol=1e-5, atol=1e-6)
     chosen = tokens >= 0
     log_p = torch.nn.functional.logsigmoid(margin(found.own, chosen))
     for row, one in enumerate(tokens[:, 0].tolist()):
@@ -88,7 +89,7 @@ def test_the_check_allocates_no_tensor_larger_than_the_budget():
     budget = 2**22
     with LargestTensor() as largest:
         found = check(head.readout, states, own, tokens.long(), memory_budget=budget)
-    assert found.total_variation.max() < 1e-5
+    assert found.missed.max() < 1e-5
     assert 0 < largest.bytes <= budget, largest.made_by
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..errors import FidelityError, NonFiniteError
 from ..readout import TokenLogits
-from ..readout.fidelity import POWER_NEEDED, Check, check, diagnose, total_variation
+from ..readout.fidelity import POWER_NEEDED, Check, check, diagnose
+from ..readout.measure import Measure, gap, in_words
 from ..readout.target import token_level
 from ..records import Flag, Unit
 from ..trace import Trace
@@ -30,7 +31,7 @@ class Verdict:
     """What is known about the readout on this run.
 
     Attributes:
-        fidelity: Total variation between readout and model, per row; NaN if unknown.
+        fidelity: Gap between readout and model, per row; NaN if unknown.
         log_fidelity: Difference of the target's log-probability, in nats; of a
             contrast the larger of two; NaN for a scalar of the whole distribution.
         model_value: Level of the target in the model's own output; NaN if unknown.
@@ -71,11 +72,12 @@ def judge(
         trace.states[-1],
         trace.logits,
         rows.tokens,
+        trace.measure,
         memory_budget=memory_budget,
     )
-    fidelity = found.total_variation[rows.place]
+    fidelity = found.missed[rows.place]
     log_fidelity = _missed(found, rows, "log_probability")
-    good = (fidelity <= trace.tolerance.total_variation) & ~(
+    good = (fidelity <= trace.tolerance.of(trace.measure)) & ~(
         log_fidelity > trace.tolerance.log_probability
     )
     if unit == "logit":  # which no distribution fixes
@@ -83,7 +85,7 @@ def judge(
     if not bool(good.all()):
         if strict:
             raise _refusal(path, rows, good, fidelity, log_fidelity)
-        flags += _unfaithful(good, fidelity)
+        flags += _unfaithful(good, fidelity, trace.measure)
     power = _power(path)
     return Verdict(
         fidelity.cpu().numpy(),
@@ -155,15 +157,17 @@ def _unverified(rows: Rows, flags: tuple[Flag, ...], strict: bool) -> Verdict:
     return Verdict(unknown, unknown, unknown, np.nan, flags, (warning,))
 
 
-def _unfaithful(good: Tensor, fidelity: Float[Tensor, " rows"]) -> tuple[Flag, ...]:
+def _unfaithful(
+    good: Tensor, fidelity: Float[Tensor, " rows"], measure: Measure
+) -> tuple[Flag, ...]:
     """A flag for every row outside tolerance."""
     return tuple(
         Flag(
             row,
             None,
             "unfaithful",
-            "The readout misses the model's own distribution by a total variation "
-            f"of {float(fidelity[row]):.2g}.",
+            "The readout misses the model's own output by "
+            f"{in_words(float(fidelity[row]), measure)}.",
         )
         for row in (~good).nonzero().flatten().tolist()
     )
@@ -187,12 +191,20 @@ def _refusal(
         trace.readout,
         trace.states[:, place],
         trace.logits[place],
-        trace.tolerance.total_variation,
+        trace.tolerance.of(trace.measure),
+        trace.measure,
     )
     allowed = trace.tolerance
+    position = int(trace.positions[rows.place[worst]])
+    if trace.measure == "logit":
+        return FidelityError(
+            f"Reading the last state does not give the model's own output: at position "
+            f"{position} it misses by {in_words(float(fidelity[worst]), trace.measure)}"
+            f" (tolerance {allowed.logit:.1g}). {cause}"
+        )
     return FidelityError(
         "Reading the last state does not give the model's own distribution: at "
-        f"position {int(trace.positions[rows.place[worst]])} the total variation is "
+        f"position {position} the total variation is "
         f"{float(fidelity[worst]):.3g} (tolerance {allowed.total_variation:.1g}) and "
         f"the target's log-probability is off by {float(log_fidelity[worst]):.3g} nats "
         f"(tolerance {allowed.log_probability:.1g}). {cause}"
@@ -204,8 +216,8 @@ def _power(path: Path) -> float:
     trace = path.trace
     assert trace.logits is not None  # only called when verified
     wrong = trace.readout.logits(trace.states[-2, :POWER_ROWS])
-    missed = total_variation(wrong, trace.logits[:POWER_ROWS])
-    return float(missed.max()) / trace.tolerance.total_variation
+    missed = gap(wrong, trace.logits[:POWER_ROWS], trace.measure)
+    return float(missed.max()) / trace.tolerance.of(trace.measure)
 
 
 def _warnings(power: float, trace: Trace) -> tuple[str, ...]:

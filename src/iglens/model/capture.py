@@ -84,6 +84,7 @@ def capture_batch(
 
     Shorter texts are filled up on the right. No token sees a later one, so the
     filling changes nothing in front of it, and the positions are right as they are.
+    A pooled model has logits for one place of each text alone, where it reads.
 
     Args:
         runner: The model.
@@ -100,12 +101,13 @@ def capture_batch(
     ids = torch.stack([_filled(text, max(lengths)) for text in texts])
     start = min(int(wanted.min()) for wanted in places)
     with model_lock(runner.model), _hooks(stream, frozenset(layers), taken.take):
-        logits = runner(ids, keep=max(lengths) - start)
+        logits = runner(ids, keep=max(lengths) - start, lengths=lengths)
     _check_passed(runner, layers, taken.states)
-    return [
-        _captured(taken, layers, index, logits[index][places[index] - start])
-        for index in range(len(texts))
+    rows = [
+        own if runner.pooled else own[wanted - start]
+        for own, wanted in zip(logits, places, strict=True)
     ]
+    return [_captured(taken, layers, index, row) for index, row in enumerate(rows)]
 
 
 def states_of(
@@ -140,7 +142,7 @@ def states_of(
         taken[layer] = streams.clone()
 
     with model_lock(runner.model), _hooks(stream, frozenset(layers), take):
-        runner(ids, keep=1)
+        runner(ids, keep=1, lengths=lengths)
     _check_passed(runner, layers, taken)
     device = taken[layers[-1]].device
     return [

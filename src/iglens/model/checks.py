@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from ..errors import NonFiniteError, UnsupportedModelError
-from ..readout.fidelity import MARGIN, total_variation
-from .noise import beside_another_text, rounding
+from ..readout.fidelity import MARGIN
+from ..readout.measure import gap, total_variation
+from .noise import beside_another_text, least_gap, rounding
 from .runner import Runner
 
 
@@ -32,8 +33,8 @@ def check_determinism(runner: Runner, ids: Tensor, logits: Tensor) -> None:
     Some kernels add up in whatever order their threads arrive: the last bits of two
     equal runs may differ, and that is noise like any other.
     """
-    again = runner(ids)[0]
-    if float(total_variation(again, logits).max()) > MARGIN * rounding(logits):
+    again, measure = runner(ids).flatten(0, 1), runner.measure
+    if float(gap(again, logits, measure).max()) > MARGIN * least_gap(logits, measure):
         difference = float((again - logits).nan_to_num(0.0).abs().max())
         raise UnsupportedModelError(
             f"{runner.name} is not deterministic in evaluation mode (two equal runs "
@@ -46,7 +47,7 @@ def check_inputs(runner: Runner, ids: Tensor, logits: Tensor) -> None:
 
     The distributions would be those of another text than the one that is shown.
     """
-    if torch.equal(runner(_other_last_token(ids))[0, -1], logits[-1]):
+    if torch.equal(runner(_other_last_token(ids))[-1, -1], logits[-1]):
         raise UnsupportedModelError(
             f"{runner.name} gives the same logits whatever the last token is: what "
             "`Declaration(inputs=...)` gives does not hold the token ids it is given."
@@ -74,5 +75,5 @@ def check_causality(runner: Runner, ids: Tensor, logits: Tensor) -> None:
 def _other_last_token(ids: Tensor) -> Tensor:
     """The text with another token at its end."""
     changed = ids.clone()
-    changed[0, -1] = (changed[0, -1] + 1) % max(2, int(ids.max()) + 1)
+    changed[:, -1] = (changed[:, -1] + 1) % max(2, int(ids.max()) + 1)
     return changed

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -49,7 +48,7 @@ class Injected:
         template = self.stream.template
         vectors = states.to(device=template.device, dtype=template.dtype)
         with short_circuited(self.runner.model, self.stream, vectors):
-            logits = self.runner(torch.zeros(len(states), 1, dtype=torch.int64))
+            logits = self.runner(self.runner.dummies(len(states)))
         return logits[:, -1].to(states.device)
 
 

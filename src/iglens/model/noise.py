@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..readout import AbstractReadout
-from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance, total_variation
+from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance
+from ..readout.measure import Measure, total_variation
 from .discover import arbitrary_tokens
 from .runner import Runner
 
@@ -23,16 +24,20 @@ TOKENS = 9
 def measure_noise(
     runner: Runner,
     ids: Tensor,
-    logits: Float[Tensor, "text vocab"],
+    logits: Float[Tensor, "rows vocab"],
     causal: bool = True,
 ) -> NoiseFloor:
     """What running the same tokens in another batch, or cut short, changes.
 
-    Cutting a text short is no test where tokens see later ones.
+    Cutting a text short is no test where tokens see later ones, nor where only the
+    whole text has logits: the texts are run one by one instead.
     """
-    half = len(logits) // 2 + 1
-    others = [runner(ids.repeat(3, 1))[0], runner(beside_another_text(ids))[0]]
-    if causal:
+    half, n_texts = len(logits) // 2 + 1, len(ids)
+    among = [ids.repeat(3, 1), beside_another_text(ids)]
+    others = [runner(batch)[:n_texts].flatten(0, 1) for batch in among]
+    if runner.pooled:
+        others.append(torch.cat([runner(ids[[i]])[0] for i in range(n_texts)]))
+    elif causal:
         others.append(runner(ids[:, :half])[0])
     changes = [distances(other, logits[: len(other)]) for other in others]
     least = resolution(logits)
@@ -48,17 +53,19 @@ def keeps_texts_apart(runner: Runner, noise: NoiseFloor) -> bool:
     long = arbitrary_tokens(runner.model, (1, TOKENS))
     short = long[:, : TOKENS // 2].flip(1)
     filled = torch.cat([short, short[:, -1:].repeat(1, TOKENS - short.shape[1])], 1)
-    together = runner(torch.cat([long, filled]))
+    lengths = (TOKENS, short.shape[1])
+    together = runner(torch.cat([long, filled]), lengths=lengths)
     alone = (runner(long)[0], runner(short)[0])
     moved = [
-        distances(together[i, : len(logits)], logits).probability
-        for i, logits in enumerate(alone)
+        distances(together[i, : len(logits)], logits) for i, logits in enumerate(alone)
     ]
-    return max(moved) <= MARGIN * noise.probability
+    if runner.measure == "logit":
+        return max(change.logit for change in moved) <= MARGIN * noise.logit
+    return max(change.probability for change in moved) <= MARGIN * noise.probability
 
 
 def beside_another_text(ids: Tensor) -> Tensor:
-    """A batch of this text and the same tokens in reverse."""
+    """A batch of these texts and the same tokens in reverse."""
     return torch.cat([ids, ids.flip(1)])
 
 
@@ -86,6 +93,11 @@ def resolution(logits: Tensor) -> float:
     """
     size = float(logits.abs().masked_fill(~logits.isfinite(), 0.0).max())
     return max(torch.finfo(logits.dtype).eps * size, 1e-12)
+
+
+def least_gap(logits: Tensor, measure: Measure) -> float:
+    """Gap that rounding may cause where none is seen."""
+    return rounding(logits) if measure == "total_variation" else 4 * resolution(logits)
 
 
 def rounding(logits: Tensor) -> float:

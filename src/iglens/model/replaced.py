@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..readout.fidelity import total_variation
-from .capture import capture
+from ..readout.measure import gap
+from .capture import states_of
 from .runner import Runner
 from .stream import Stream
 from .structure import tensors
@@ -21,13 +21,14 @@ from .structure import tensors
 
 @contextmanager
 def outputs_replaced(
-    stream: Stream, vectors: Mapping[int, Float[Tensor, "text d_model"]]
+    stream: Stream, vectors: Mapping[int, Float[Tensor, "*texts text d_model"]]
 ) -> Iterator[None]:
-    """While open, some blocks run but give these vectors for the one text.
+    """While open, some blocks run but give these vectors instead.
 
     Args:
         stream: Where the residual stream runs.
-        vectors: What to give instead, by layer: 1 for the first block call.
+        vectors: What to give, for the one text or for each of several, by layer: 1 for
+            the first block call.
     """
     calls = 0
 
@@ -36,7 +37,9 @@ def outputs_replaced(
         calls += 1
         if calls not in vectors:
             return None
-        changed = stream.with_rows(stream.given(output), 0, vectors[calls])
+        changed, given = stream.given(output), vectors[calls]
+        for text, rows in enumerate(given[None] if given.dim() == 2 else given):
+            changed = stream.with_rows(changed, text, rows)
         return stream.put(output, changed)
 
     handles = [
@@ -49,8 +52,10 @@ def outputs_replaced(
             handle.remove()
 
 
-def last_output_replaced(stream: Stream, vectors: Float[Tensor, "text d_model"]) -> Any:
-    """While open, the last block runs but gives these vectors for the one text."""
+def last_output_replaced(
+    stream: Stream, vectors: Float[Tensor, "*texts text d_model"]
+) -> Any:
+    """While open, the last block runs but gives these vectors."""
     return outputs_replaced(stream, {stream.n_layers: vectors})
 
 
@@ -88,14 +93,14 @@ def misses_as_first(
     are all that the model knows of a text, its distributions are the second text's.
 
     Returns:
-        Total variation between the two, at most.
+        Gap between the two, at most.
     """
     other = ids.flip(1)
-    places = torch.arange(ids.shape[1])
-    taken = capture(runner, stream, other, places, (0, stream.n_layers))
-    with first_input_replaced(first, stream, taken.states[0]):
-        given = runner(ids)[0].to(taken.logits.device)
-    return float(total_variation(given, taken.logits).max())
+    [states] = states_of(runner, stream, [other[0]], (0,))
+    expected = runner(other)[0]
+    with first_input_replaced(first, stream, states[0]):
+        given = runner(ids)[0].to(expected.device)
+    return float(gap(given, expected, runner.measure).max())
 
 
 def what_else_is_read(
@@ -114,7 +119,7 @@ def what_else_is_read(
         stream: Where its residual stream runs.
         ids: Token ids of a text.
         vectors: Vectors for its tokens, in directions of their own.
-        tolerance: Total variation that is only rounding.
+        tolerance: Gap that is only rounding.
 
     Returns:
         What was found, in words; empty if none of the trials moves the logits.
@@ -129,14 +134,16 @@ def what_else_is_read(
     own = logits(ids, fixed)
 
     def moves(tokens: Tensor, given: Mapping[int, Tensor], rows: Tensor) -> bool:
-        moved = total_variation(logits(tokens, given)[rows], own[rows])
+        moved = gap(logits(tokens, given)[rows], own[rows], runner.measure)
         return bool(moved.max() > tolerance)
 
-    others = torch.arange(ids.shape[1]) != middle
+    places = torch.arange(ids.shape[1])
+    changed = places < places[-1] if runner.pooled else places == middle
+    others = ~changed[-len(own) :]
     every = torch.ones_like(others)
     alike = {layer: state[:1].expand_as(state) for layer, state in fixed.items()}
     elsewhere = fixed[n_layers].clone()
-    elsewhere[middle] = elsewhere[middle].flip(0)
+    elsewhere[changed] = elsewhere[changed].flip(-1)
     found = []
     if moves(ids, fixed | {n_layers: elsewhere}, others):
         found.append("the last block's output at other positions")
@@ -151,6 +158,7 @@ def what_else_is_read(
     if moves(ids.flip(1), fixed, every):
         found.append("the tokens, or what the first block takes")
     along = logits(ids[:, :1].expand_as(ids), alike)
-    if not found and float(total_variation(along[1:], along[:-1]).max()) > tolerance:
-        found.append("the place in the text")
+    if not found and len(own) > 1:
+        moved = gap(along[1:], along[:-1], runner.measure)
+        found += ["the place in the text"] if float(moved.max()) > tolerance else []
     return found

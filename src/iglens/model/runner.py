@@ -1,7 +1,7 @@
 """Running the model on token ids and taking its logits, whatever its class."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, ArgumentTypeError, UnsupportedModelError
+from ..readout.measure import Measure
 from .calls import evaluating
+from .padding import filling_of, padded, padding_token
 
 Inputs = Callable[[Tensor], Mapping[str, Any]]
 """Forward arguments for token ids of shape (texts, tokens)."""
@@ -31,15 +33,20 @@ _FAILURES = (
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """A causal language model as a function from token ids to logits.
+    """A model as a function from token ids to logits.
 
     Attributes:
         model: The Hugging Face model.
         inputs: Forward arguments for some token ids, if ids alone do not do.
+        pooled: Whether it gives one row of logits for a whole text, as classifiers do,
+            and not one after every token.
+        measure: What two readings of it are compared by.
     """
 
     model: nn.Module
     inputs: Inputs | None = None
+    pooled: bool = False
+    measure: Measure = "total_variation"
 
     @cached_property
     def _accepted(self) -> frozenset[str]:
@@ -72,18 +79,28 @@ class Runner:
         return torch.device("cpu")
 
     def __call__(
-        self, ids: Int[Tensor, "texts text"], *, keep: int | None = None
+        self,
+        ids: Int[Tensor, "texts text"],
+        *,
+        keep: int | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "texts kept vocab"]:
         """Logits of one forward pass, without a cache.
+
+        A pooled model gives one row for each text, that after its last token.
 
         Args:
             ids: Token ids, all of them real (no padding).
             keep: Compute only the last so many positions' logits where the model
                 can; others are cut off afterwards.
+            lengths: Tokens of every text, where shorter ones are filled up on the
+                right with anything: a pooled model must be told.
 
         Raises:
             UnsupportedModelError: If the model does not run on these inputs.
         """
+        if self.pooled:
+            return self._pooled(ids, lengths)[:, None]
         kept = ids.shape[1] if keep is None else keep  # virtual tokens come in front
         logits = self._forward(ids, keep)
         if logits.shape[1] < kept:
@@ -95,21 +112,40 @@ class Runner:
 
     def distributions(self, ids: Int[Tensor, "texts text"]) -> int:
         """How many distributions each token has; the first of them is read."""
-        return len(self._forward(ids, None)) // len(ids)
+        return 1 if self.pooled else len(self._forward(ids, None)) // len(ids)
+
+    def dummies(self, n_texts: int) -> Int[Tensor, "texts one"]:
+        """Texts of one token, for passes in which it does not matter which."""
+        padding = padding_token(self.model) if self.pooled else None
+        return torch.full((n_texts, 1), int(padding == 0))
+
+    def pools(self, ids: Int[Tensor, "one text"]) -> int:
+        """Labels of a model that gives one row of logits for a text; 0 for others."""
+        logits = self._output(self._arguments(ids, None))
+        shape = logits.shape if isinstance(logits, Tensor) else ()
+        return shape[1] if len(shape) == 2 and shape[0] == 1 else 0
+
+    def _pooled(
+        self, ids: Int[Tensor, "texts text"], lengths: Sequence[int] | None
+    ) -> Float[Tensor, "texts labels"]:
+        """The one row of logits of every text."""
+        filling = filling_of(ids, lengths)
+        with padded(self.model, ids, filling) as texts:
+            arguments = self._arguments(texts, None)
+            if "attention_mask" in arguments and self.inputs is None:
+                arguments["attention_mask"] = (~filling).long().to(self.device)
+            logits = self._output(arguments)
+        if not isinstance(logits, Tensor) or logits.dim() != 2:
+            raise UnsupportedModelError(
+                f"{self.name} gave one row of logits for a text, and now does not."
+            )
+        return logits
 
     def _forward(
         self, ids: Int[Tensor, "texts text"], keep: int | None
     ) -> Float[Tensor, "rows tokens vocab"]:
         """Logits as the model gives them, at least one row for each text."""
-        arguments = self._arguments(ids, keep)
-        with evaluating(self.model):
-            try:
-                output = self.model(**arguments)
-            except _FAILURES as error:
-                raise self._refusal(error, arguments) from error
-        logits = output.get("logits") if isinstance(output, Mapping) else output
-        if isinstance(logits, tuple):
-            logits = logits[0]
+        logits = self._output(self._arguments(ids, keep))
         if not isinstance(logits, Tensor) or logits.dim() != 3:
             raise UnsupportedModelError(
                 f"{self.name} gives no logits of shape (texts, tokens, vocab): it is "
@@ -119,7 +155,19 @@ class Runner:
             raise UnsupportedModelError(
                 f"{self.name} gives {len(logits)} rows of logits for {len(ids)} texts."
             )
-        if logits.device.type == "meta":
+        return logits
+
+    def _output(self, arguments: dict[str, Any]) -> Any:
+        """What a forward pass gives as logits."""
+        with evaluating(self.model):
+            try:
+                output = self.model(**arguments)
+            except _FAILURES as error:
+                raise self._refusal(error, arguments) from error
+        logits = output.get("logits") if isinstance(output, Mapping) else output
+        if isinstance(logits, tuple):
+            logits = logits[0]
+        if isinstance(logits, Tensor) and logits.device.type == "meta":
             raise self._without_values()
         return logits
 

@@ -111,7 +111,7 @@ def trace_tail(runner: Runner, stream: Stream) -> Tail | None:
     ):
         # virtual tokens in front of the text pass through the tail as well
         kept = stream.prefix + 1 if stream.prefix else None
-        logits = runner(torch.zeros(VECTORS, 1, dtype=torch.int64), keep=kept)
+        logits = runner(runner.dummies(VECTORS), keep=kept)
     start = stream.from_vectors(vectors)
     vocab = logits.shape[-1]
     heads = [call for call in calls if _is_head(call, vocab)]

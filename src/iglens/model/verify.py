@@ -15,8 +15,9 @@ from torch import Tensor
 from ..errors import UnsupportedModelError
 from ..readout import AbstractReadout, CalledReadout
 from ..readout.abstract import at_least_float32
-from ..readout.fidelity import NoiseFloor, Tolerance, total_variation
-from .capture import capture
+from ..readout.fidelity import NoiseFloor, Tolerance
+from ..readout.measure import gap, in_words
+from .capture import capture_batch
 from .checks import check_causality, check_determinism, check_finite, check_inputs
 from .declaration import Declaration
 from .discover import arbitrary_tokens, find_streams
@@ -76,13 +77,13 @@ def verify(runner: Runner, declaration: Declaration | None = None) -> Verified:
             stream has a readout that gives the model's own distribution.
     """
     declaration = declaration or Declaration()
-    ids = arbitrary_tokens(runner.model, (1, TOKENS))
-    logits = runner(ids)[0]
+    ids = arbitrary_tokens(runner.model, (TOKENS if runner.pooled else 1, TOKENS))
+    logits = runner(ids).flatten(0, 1)
     check_finite(runner, logits)
     check_determinism(runner, ids, logits)
     if declaration.inputs is not None:
         check_inputs(runner, ids, logits)
-    if declaration.causal:
+    if declaration.causal and not runner.pooled:  # only whole texts are explained
         check_causality(runner, ids, logits)
     noise = measure_noise(runner, ids, logits, declaration.causal)
     tried: dict[str, str] = {}
@@ -112,16 +113,18 @@ class _Case:
         runner: Runner,
         stream: Stream,
         ids: Tensor,
-        logits: Float[Tensor, "text vocab"],
+        logits: Float[Tensor, "rows vocab"],
         noise: NoiseFloor,
     ) -> None:
-        """Capture the states of the test text."""
+        """Capture the states that these logits are of, and draw as many vectors."""
         self._runner, self._stream, self._noise = runner, stream, noise
-        places = torch.arange(TOKENS)
+        places = torch.arange(TOKENS)[-(len(logits) // len(ids)) :]
         every = tuple(range(stream.n_layers + 1))
-        self._states = capture(runner, stream, ids, places, every).states
+        taken = capture_batch(runner, stream, [*ids], [places] * len(ids), every)
+        self._states = torch.cat([captured.states for captured in taken], 1)
         self._logits, self._ids = logits.to(self._states.device), ids
-        self._random = self._random_vectors()
+        self._vectors = self._random_vectors()
+        self._random = self._vectors[:, places].flatten(0, 1)
         template = stream.template
         self._injected = CalledReadout(
             tail=Injected(runner, stream),
@@ -131,10 +134,11 @@ class _Case:
             precision=at_least_float32(template.dtype),
         )
 
-    def _random_vectors(self) -> Float[Tensor, "text d_model"]:
+    def _random_vectors(self) -> Float[Tensor, "texts text d_model"]:
         """Vectors of the last states' spread, in directions of their own."""
         last = self._states[-1]
-        noise = torch.randn(last.shape, generator=torch.Generator().manual_seed(1))
+        shape, seeded = (*self._ids.shape, last.shape[1]), torch.Generator()
+        noise = torch.randn(shape, generator=seeded.manual_seed(1))
         spread = last.double().std().to(last.dtype)
         return noise.to(last) * spread
 
@@ -144,23 +148,32 @@ class _Case:
             read = self._injected.logits(self._states[-1])
             self._tolerance = measure_tolerance(self._injected, self._states[-1], read)
             random = self._injected.logits(self._random)
-            truth = self._forward_with(self._random)
+            truth = self._forward_with_random()
         except (UnsupportedModelError, RuntimeError) as error:
             return f"it does not run with its blocks short-circuited ({error})"
-        missed = float(total_variation(read, self._logits).max())
-        if not missed <= self._tolerance.total_variation:
+        missed, measure = self._gap(read, self._logits), self._runner.measure
+        if not missed <= self._allowed:
             return (
-                f"reading the last state misses the model by a total variation of "
-                f"{missed:.2g} (tolerance {self._tolerance.total_variation:.1g})"
+                f"reading the last state misses the model by "
+                f"{in_words(missed, measure)} (tolerance {self._allowed:.1g})"
                 + self._what_else()
             )
-        missed = float(total_variation(random, truth).max())
-        if not missed <= self._tolerance.total_variation:
+        missed = self._gap(random, truth)
+        if not missed <= self._allowed:
             return (
                 "something after the blocks reads more than one vector (a random one "
-                f"misses by a total variation of {missed:.2g})" + self._what_else()
+                f"misses by {in_words(missed, measure)})" + self._what_else()
             )
         return self._first_failure()
+
+    def _gap(self, ours: Tensor, own: Tensor) -> float:
+        """How far apart two readings are, at most."""
+        return float(gap(ours, own, self._runner.measure).max())
+
+    @property
+    def _allowed(self) -> float:
+        """How far they may be."""
+        return self._tolerance.of(self._runner.measure)
 
     def _what_else(self) -> str:
         """What the logits also depend on, as the end of a sentence."""
@@ -168,9 +181,9 @@ class _Case:
             found = what_else_is_read(
                 self._runner,
                 self._stream,
-                self._ids,
-                self._random,
-                self._tolerance.total_variation,
+                self._ids[:1],
+                self._vectors[0],
+                self._allowed,
             )
         except (UnsupportedModelError, RuntimeError):
             return ""  # the model does not run like that: no more can be said
@@ -182,23 +195,22 @@ class _Case:
         if first is None:
             return None
         try:
-            missed = misses_as_first(self._runner, self._stream, self._ids, first)
+            missed = misses_as_first(self._runner, self._stream, self._ids[:1], first)
         except (UnsupportedModelError, RuntimeError) as error:
             return f"the input of the declared `first` cannot be replaced ({error})"
-        if missed <= self._tolerance.total_variation:
+        if missed <= self._allowed:
             return None
         return (
             "the declared `first` does not take h_0: with another text's states there "
-            "the model does not give that text's distributions (total variation "
-            f"{missed:.2g})"
+            "the model does not give that text's output (it misses by "
+            f"{in_words(missed, self._runner.measure)})"
         )
 
-    def _forward_with(
-        self, vectors: Float[Tensor, "text d_model"]
-    ) -> Float[Tensor, "text vocab"]:
+    def _forward_with_random(self) -> Float[Tensor, "rows vocab"]:
         """Logits of a full forward with only the last block's output replaced."""
-        with last_output_replaced(self._stream, vectors):
-            return self._runner(self._ids)[0].to(vectors.device)
+        with last_output_replaced(self._stream, self._vectors):
+            logits = self._runner(self._ids)
+        return logits.flatten(0, 1).to(self._vectors.device)
 
     def verified(self) -> Verified:
         """The case with the fastest readout that is proved."""
@@ -206,14 +218,13 @@ class _Case:
         readout, doubt = self._fastest(tail)
         notes = (() if doubt is None else (doubt,)) + self._facts()
         wrong = readout.logits(self._states[-2])
-        power = float(total_variation(wrong, self._logits).max())
         return Verified(
             self._stream,
             readout,
             self._injected,
             self._noise,
             self._tolerance,
-            power / self._tolerance.total_variation,
+            self._gap(wrong, self._logits) / self._allowed,
             notes,
             tail,
             doubt,
@@ -247,10 +258,10 @@ class _Case:
         except _FAILURES as error:
             reason = in_one_line(error)
         else:
-            if called <= self._tolerance.total_variation and streamed <= self._room():
+            if called <= self._allowed and streamed <= self._room():
                 return explicit, None
-            missed = called if called > self._tolerance.total_variation else streamed
-            reason = f"it misses by a total variation of {missed:.2g}"
+            missed = called if called > self._allowed else streamed
+            reason = f"it misses by {in_words(missed, self._runner.measure)}"
         return self._injected, (
             "The traced tail is not equal to the model's own forward, which is used "
             f"to read instead (slower): {reason}."
@@ -264,7 +275,7 @@ class _Case:
         """
         dtype = self._stream.template.dtype
         if dtype in (torch.float32, torch.float64):
-            return self._tolerance.total_variation
+            return self._allowed
         return ROUNDED_STEPS * resolution(self._logits.to(dtype))
 
     def _distances(
@@ -272,7 +283,7 @@ class _Case:
     ) -> tuple[float, float]:
         """Largest miss of the explicit readout, called and streamed."""
         reference = self._injected.logits(points)
-        called = total_variation(explicit.logits(points), reference)
+        called = self._gap(explicit.logits(points), reference)
         blocks = explicit.project(points).blocks(explicit.vocab_size)
         rows = torch.cat([block.logits.clone() for block in blocks], 1)
-        return float(called.max()), float(total_variation(rows, reference).max())
+        return called, self._gap(rows, reference)

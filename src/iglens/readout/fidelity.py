@@ -5,6 +5,7 @@ vocabulary keeps its probability to within 1e-4 while the total variation is nea
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..records.target import Target, Unit
 from .abstract import AbstractReadout
 from .linear import LinearReadout
+from .measure import Measure, gap
 from .streamed import MEMORY_BUDGET, TokenLogits, summarise
 
 POWER_NEEDED = 10.0
@@ -78,18 +80,22 @@ class Tolerance:
     log_probability: float
     logit: float
 
+    def of(self, measure: Measure) -> float:
+        """The one for a measure."""
+        return self.logit if measure == "logit" else self.total_variation
+
 
 @dataclass(frozen=True, eq=False)
 class Check:
     """The readout of some states beside the model's own logits.
 
     Attributes:
-        total_variation: Between the two distributions, per row.
+        missed: How far apart the two are, per row.
         ours: Logits of the wanted tokens as read, in the model's own dtype.
         own: The same in the model's own output.
     """
 
-    total_variation: Float[Tensor, " rows"]
+    missed: Float[Tensor, " rows"]
     ours: TokenLogits
     own: TokenLogits
 
@@ -100,6 +106,7 @@ def check(
     states: Float[Tensor, "rows d_model"],
     own: Float[Tensor, "rows vocab"],
     tokens: Int[Tensor, "rows slots"],
+    measure: Measure = "total_variation",
     *,
     memory_budget: int = MEMORY_BUDGET,
 ) -> Check:
@@ -111,13 +118,13 @@ def check(
         ours = readout.logits(states[rows])
         pieces.append(
             Check(
-                total_variation(ours, own[rows]),
+                gap(ours, own[rows], measure),
                 summarise(ours, tokens[rows]),
                 summarise(own[rows], tokens[rows]),
             )
         )
     return Check(
-        torch.cat([piece.total_variation for piece in pieces]),
+        torch.cat([piece.missed for piece in pieces]),
         TokenLogits.joined([piece.ours for piece in pieces]),
         TokenLogits.joined([piece.own for piece in pieces]),
     )
@@ -133,24 +140,12 @@ def rows_at_once(readout: AbstractReadout, memory_budget: int) -> int:
     return max(1, memory_budget // row_bytes(readout))
 
 
-def total_variation(
-    ours: Float[Tensor, "points vocab"], own: Float[Tensor, "points vocab"]
-) -> Float[Tensor, " points"]:
-    """`½ Σ_v |softmax(ours)_v - softmax(own)_v|`, in float32 at least."""
-    return _softmax(ours).sub_(_softmax(own)).abs_().sum(-1).double() / 2
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Softmax in float32 at least."""
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    return logits.to(precise).softmax(-1)
-
-
 def diagnose(
     readout: AbstractReadout,
     path: Float[Tensor, "points rows d_model"],
     own: Float[Tensor, "rows vocab"],
     tolerance: float,
+    measure: Measure = "total_variation",
 ) -> str:
     """The likeliest reason why reading the last state misses the model's output.
 
@@ -158,33 +153,39 @@ def diagnose(
         readout: The readout that missed.
         path: States of a few rows along the path.
         own: The model's logits of the same rows.
-        tolerance: Total variation that counts as equal.
+        tolerance: Gap that counts as equal.
+        measure: What the gap is measured in.
 
     Returns:
         One sentence.
     """
+
+    def close(ours: Tensor, other: Tensor) -> bool:
+        worst = gap(ours.double(), other.double(), measure).max()
+        return bool(worst <= max(tolerance, 1e-6))
+
     final = readout.logits(path[-1])
     if not bool(torch.isfinite(path[-1]).all()):
         return "The last state is not finite."
     if isinstance(readout, LinearReadout):
         unnormed = _without_norm(readout, path[-1])
-        if unnormed is not None and _close(unnormed, own, tolerance):
+        if unnormed is not None and close(unnormed, own):
             return (
                 "The last state already carries the final norm, so norming it again "
                 "is wrong (in Transformers the last entry of `hidden_states` is "
                 "normed); pass the output of the last block."
             )
     for back in range(2, len(path) + 1):
-        if _close(readout.logits(path[-back]), own, tolerance):
+        if close(readout.logits(path[-back]), own):
             return (
                 f"The state {back - 1} step(s) before the last one fits: the layers "
                 "are off by one or out of order."
             )
-    if len(own) > 1 and _close(final[:-1], own[1:], tolerance):
+    if len(own) > 1 and close(final[:-1], own[1:]):
         return "Each state fits the next row's logits: the positions are off by one."
-    if len(own) > 1 and _close(final[1:], own[:-1], tolerance):
+    if len(own) > 1 and close(final[1:], own[:-1]):
         return "Each state fits the row before: the positions are off by one."
-    return _logit_relation(final.double(), own.double(), tolerance)
+    return _logit_relation(final.double(), own.double(), close, measure)
 
 
 def _without_norm(readout: LinearReadout, states: Tensor) -> Tensor | None:
@@ -197,20 +198,31 @@ def _without_norm(readout: LinearReadout, states: Tensor) -> Tensor | None:
     )
 
 
-def _logit_relation(ours: Tensor, own: Tensor, tolerance: float) -> str:
-    """How the readout's logits relate to the model's: scale, bias, cap or neither."""
-    x, y = ours - ours.mean(-1, keepdim=True), own - own.mean(-1, keepdim=True)
+def _logit_relation(
+    ours: Float[Tensor, "rows vocab"],
+    own: Float[Tensor, "rows vocab"],
+    close: Callable[[Tensor, Tensor], bool],
+    measure: Measure,
+) -> str:
+    """How the readout's logits relate to the model's: scale, bias, cap or neither.
+
+    A relation with one free number is told only of several numbers that obey it.
+    """
+    x, y, several = ours, own, own.numel() > 1
+    if measure == "total_variation":  # which a shift of all logits does not change
+        x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
+        several = own.numel() - len(own) > 1
     scale = (x * y).sum() / (x * x).sum().clamp(min=1e-30)
-    if _close(x * scale, y, tolerance):
+    if several and close(x * scale, y):
         return (
             f"The logits differ by a factor of {float(scale):.6g}: a logit scale is "
             "missing."
         )
     shift = y - x
-    if len(own) > 1 and _close(x + shift.mean(0), y, tolerance):
+    if len(own) > 1 and close(x + shift.mean(0), y):
         return "The logits differ by one vector in all rows: a bias is missing."
     cap = _soft_cap(ours, own)
-    if cap is not None and _close(cap * torch.tanh(ours / cap), own, tolerance):
+    if several and cap is not None and close(cap * torch.tanh(ours / cap), own):
         return f"The model's logits level off at {cap:.4g}: a soft-cap is missing."
     return (
         "No simple relation was found: something between the last block and the "
@@ -230,9 +242,3 @@ def _soft_cap(ours: Tensor, own: Tensor) -> float | None:
         reached = middle * torch.tanh(torch.tensor(x / middle).double())
         low, high = (middle, high) if reached < y else (low, middle)
     return low
-
-
-def _close(ours: Tensor, own: Tensor, tolerance: float) -> bool:
-    """Whether the distributions agree in all rows."""
-    worst = total_variation(ours.double(), own.double()).max()
-    return bool(worst <= max(tolerance, 1e-6))
