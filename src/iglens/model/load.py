@@ -3,7 +3,7 @@
 Whatever goes wrong inside Transformers ends in one `ModelLoadError` with one sentence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,10 @@ from transformers import (
 
 from ..errors import ArgumentError, IGLensError, ModelLoadError, UnsupportedModelError
 from . import embedded
-from .weights import weights_sha256
+from .adapter import adapter_base
+from .weights import joined_sha256, weights_sha256
+
+_CONFIGS = ("config.json", "adapter_config.json")
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -41,6 +44,7 @@ class Source:
         revision: Commit of the hub repository, if known.
         weights_sha256: Hash over its weight files, if known.
         note: What a reader must know about the weights.
+        warnings: What a user must know about the checkpoint.
     """
 
     id: str
@@ -48,6 +52,7 @@ class Source:
     revision: str | None = None
     weights_sha256: str | None = None
     note: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def load_model(
@@ -61,6 +66,8 @@ def load_model(
     trust_remote_code: bool,
     quantization_config: Any,
     accept_licence: bool,
+    max_memory: Mapping[int | str, int | str] | None = None,
+    offload_folder: str | Path | None = None,
     progress: embedded.Progress | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase | None, Source]:
     """Model, tokenizer and source; arguments as in `Decoder.from_pretrained`.
@@ -71,8 +78,7 @@ def load_model(
         UnsupportedModelError: If it is no decoder-only language model.
         ArgumentError: If the arguments contradict each other.
     """
-    if device is not None and device_map is not None:
-        raise ArgumentError("`device` and `device_map` exclude each other; pass one.")
+    _check_places(device, device_map, max_memory, offload_folder)
     place, files, note = _locate(name, accept_licence, progress)
     if dtype is None:
         dtype = torch.float32 if note is not None else "auto"
@@ -81,26 +87,61 @@ def load_model(
         "trust_remote_code": trust_remote_code,
         **files,
     }
-    options = {
+    given: dict[str, Any] = {
         "dtype": _dtype(dtype),
         "device_map": device_map,
+        "max_memory": None if max_memory is None else dict(max_memory),
+        "offload_folder": offload_folder,
         "attn_implementation": attn_implementation,
         "quantization_config": quantization_config,
     }
-    given = {key: value for key, value in options.items() if value is not None}
+    device = device or _default_device()
     with _one_sentence(name):
-        config = AutoConfig.from_pretrained(place, **common)
+        base = adapter_base(Path(place))
+        config = AutoConfig.from_pretrained(base or place, **common)
         _refuse_other_kinds(name, config)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            place, output_loading_info=True, **common, **given
-        )
-        model, info = loaded
+        quantised = quantization_config or getattr(config, "quantization_config", None)
+        if quantised is not None and device_map is None:
+            given["device_map"] = {"": device}  # such weights may not be moved later
+        model, info = _loaded(place, **common, **given)
         _refuse_missing_weights(name, info)
-        if device_map is None and quantization_config is None:
-            model = model.to(device or _default_device())
-        folder = _folder(place, config)
+        if given["device_map"] is None:
+            model = model.to(device)
+        folder, below = _folder(place, config), base and _folder(base, config)
         tokenizer = _tokenizer(place, folder, common)
-    return model, tokenizer, _source(name, folder, files, config, note)
+        if tokenizer is None and base is not None:
+            tokenizer = _tokenizer(base, below or None, common)
+    source = Source(
+        id=name,
+        path=None if folder is None else str(folder.resolve()),
+        revision=getattr(config, "_commit_hash", None),
+        weights_sha256=_digest(folder, files, below or None),
+        note=note or _note(model, files, base),
+        warnings=_unused_weights(name, info),
+    )
+    return model, tokenizer, source
+
+
+def _check_places(
+    device: object, device_map: object, max_memory: object, offload_folder: object
+) -> None:
+    """Refuse arguments about places that contradict each other."""
+    if device is not None and device_map is not None:
+        raise ArgumentError("`device` and `device_map` exclude each other; pass one.")
+    if device_map is None and not (max_memory is None and offload_folder is None):
+        raise ArgumentError(
+            "`max_memory` and `offload_folder` say how to spread a model out: they "
+            "need `device_map`, such as 'auto'."
+        )
+
+
+def _loaded(place: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """The model, and what Transformers says of the weights it found."""
+    given = {key: value for key, value in options.items() if value is not None}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        place, output_loading_info=True, **given
+    )
+    return loaded
 
 
 def _locate(
@@ -115,7 +156,7 @@ def _locate(
     if path.suffix == ".gguf" and path.is_file():
         return str(path.parent), {"gguf_file": path.name}, None
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / file).is_file() for file in _CONFIGS):
             raise ModelLoadError(
                 f"The folder {name!r} holds no model: it has no config.json."
             )
@@ -157,6 +198,31 @@ def _refuse_missing_weights(name: str, info: dict[str, Any]) -> None:
         )
 
 
+def _unused_weights(name: str, info: dict[str, Any]) -> tuple[str, ...]:
+    """A warning if the checkpoint holds weights that the model has no place for."""
+    unused = sorted(info.get("unexpected_keys") or ())
+    if not unused:
+        return ()
+    return (
+        f"The checkpoint of {name!r} holds {len(unused)} weights that the model does "
+        f"not use ({', '.join(unused[:3])}): what is explained is the model that its "
+        "config describes.",
+    )
+
+
+def _note(model: Any, files: dict[str, str], base: str | None) -> str | None:
+    """How the weights differ from what they were trained as."""
+    facts = [] if base is None else [f"an adapter of {base}"]
+    quantised: Any = getattr(model.config, "quantization_config", None)
+    if files:
+        facts.append("dequantised from GGUF")
+    elif quantised is not None:
+        named = quantised if isinstance(quantised, dict) else vars(quantised)
+        method = getattr(named.get("quant_method"), "value", named.get("quant_method"))
+        facts.append(f"quantised ({method})")
+    return ", ".join(facts) or None
+
+
 def _tokenizer(
     place: str, folder: Path | None, common: dict[str, Any]
 ) -> PreTrainedTokenizerBase | None:
@@ -185,20 +251,15 @@ def _folder(place: str, config: Any) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _source(
-    name: str,
-    path: Path | None,
-    files: dict[str, str],
-    config: Any,
-    note: str | None,
-) -> Source:
-    """Where the weights came from, and their hash."""
-    revision = getattr(config, "_commit_hash", None)
-    file = files.get("gguf_file")
-    weights = path / file if path is not None and file else path
-    digest = weights_sha256(weights) if weights is not None else None
-    shown = None if path is None else str(path.resolve())
-    return Source(name, shown, revision, digest, note or None)
+def _digest(
+    folder: Path | None, files: dict[str, str], base: Path | None
+) -> str | None:
+    """Hash of the weights; of an adapter's and its model's if there are two."""
+    if folder is None:
+        return None
+    digest = weights_sha256(folder / files.get("gguf_file", ""))
+    below = None if base is None else weights_sha256(base)
+    return digest if digest is None or below is None else joined_sha256(digest, below)
 
 
 def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:

@@ -124,10 +124,22 @@ class TextCodec:
         return Target(tuple(ids), "|".join(pieces))
 
     def show(self, token: int) -> str:
-        """Text of one token, decoded alone."""
-        if self.tokenizer is None:
+        """Text of one token, decoded alone; its id in brackets if it has none.
+
+        Heads are often padded to a round number of rows: the last ids then stand for
+        no token, and have a probability all the same.
+        """
+        if self.tokenizer is None or not self._has_text(token):
             return f"<{token}>"
         return str(self.tokenizer.decode([token]))
+
+    def _has_text(self, token: int) -> bool:
+        """Whether the tokenizer knows an id."""
+        tokenizer: Any = self.tokenizer
+        try:
+            return tokenizer.convert_ids_to_tokens(token) is not None
+        except (IndexError, KeyError, ValueError, OverflowError):
+            return False  # what tokenizers written in Python do
 
     def doubled_bos(self, ids: Sequence[int]) -> bool:
         """Whether the text starts with the beginning-of-text token twice."""
@@ -137,6 +149,8 @@ class TextCodec:
     def _continuation(self, prompt_ids: Sequence[int], text: str) -> list[int]:
         """Token ids of a text that goes on from a prompt."""
         prompt = list(prompt_ids)
+        if not all(map(self._has_text, prompt)):
+            return self._ids(text, special_tokens=False)
         before = self._needed("text").decode(prompt)
         joined = self._ids(before + text, special_tokens=False)
         if len(joined) > len(prompt) and joined[: len(prompt)] == prompt:

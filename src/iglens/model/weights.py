@@ -29,6 +29,11 @@ def weights_sha256(path: Path) -> str | None:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def joined_sha256(*digests: str) -> str:
+    """One hash of several, in their order."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
 def _file_sha256(path: Path) -> str:
     """Hash of a file, from the cache if neither size nor time has changed."""
     real = path.resolve()
