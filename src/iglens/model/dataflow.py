@@ -41,6 +41,11 @@ class ModuleCall:
     returned: dict[Place, int] = field(default_factory=dict)
 
     @property
+    def made(self) -> range:
+        """The nodes that were made while it ran."""
+        return range(self.first, self.last)
+
+    @property
     def chain(self) -> Iterator["ModuleCall"]:
         """This call and those it ran in, from the inside out."""
         call: ModuleCall | None = self

@@ -9,25 +9,10 @@ from .parts import GraphFacts, attends, carry, graph_facts
 from .recorder import is_matrix
 from .regions import Cutting, Region
 from .sublayers import BlockPlan, Part
-from .trials import Answer, Key, Question, key
+from .trials import Answer, Key, key
 
 LEAST_SHARE = 0.1
 """A part is named after its modules that hold at least so much of its weights."""
-
-
-def questions(flow: Flow, cuttings: Iterable[Cutting]) -> list[Question]:
-    """What to try out: every module with weights of every part."""
-    asked: dict[Key, Question] = {}
-    for region in (region for cutting in cuttings for region in cutting.regions):
-        writer = graph_facts(flow, region, None).writer.call
-        for call in region.calls:
-            places = call.returned.items()
-            on_path = tuple(place for place, node in places if node in region.path)
-            returned = on_path or tuple(call.returned)
-            own = writer if writer is not None and call in writer.chain else None
-            question = Question(call, returned, own, attends(flow, call))
-            asked.setdefault(key(call), question)
-    return list(asked.values())
 
 
 def described(
@@ -42,24 +27,49 @@ def described(
         flows: The run that was learned from, and the one that proves.
         plan: The plan; its parts tell the sites.
         cuttings: Its block in both runs.
-        answers: What was tried in the second run.
+        answers: What was tried in the second run, of modules and of blocks.
     """
+    if not plan.parts:
+        return ()
+    first, second = (cutting.regions for cutting in cuttings)
+    outside = _mixed_outside(flows[1], plan, second, answers)
     found = []
-    for part, *regions in zip(plan.parts, *(c.regions for c in cuttings), strict=True):
+    for part, kind, *regions in zip(plan.parts, outside, first, second, strict=True):
         facts = [
             graph_facts(flow, region, _carry(flow, plan, region))
             for flow, region in zip(flows, regions, strict=True)
         ]
-        found.append(_part(part, flows[1], regions[1], facts, answers))
+        found.append(_part(part, kind, flows[1], regions[1], facts, answers))
+    return _numbered(found)
+
+
+def _numbered(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Parts with names that occur once: the second of a kind is "mlp 2"."""
     counts: Counter[str] = Counter()
-    named = []
-    for part in found:
+    found = []
+    for part in parts:
         counts[part.name] += 1
         number = counts[part.name]
-        named.append(
-            part if number == 1 else replace(part, name=f"{part.name} {number}")
-        )
-    return tuple(named)
+        name = part.name if number == 1 else f"{part.name} {number}"
+        found.append(replace(part, name=name))
+    return tuple(found)
+
+
+def _mixed_outside(
+    flow: Flow,
+    plan: BlockPlan,
+    regions: Sequence[Region],
+    answers: Mapping[Key, Answer],
+) -> list[str | None]:
+    """What the parts are if the block mixes tokens, and none of its modules does."""
+    block = answers.get((plan.layer, plan.block, 0))
+    own = any(call.name == plan.block for r in regions for call in r.calls)
+    if block is None or own or not block.mixes:
+        return [None] * len(regions)
+    attending = [attends(flow, region.path) for region in regions]
+    if any(attending):
+        return ["attention" if attend else None for attend in attending]
+    return ["mixer" if len(regions) == 1 else "part"] * len(regions)
 
 
 def _carry(flow: Flow, plan: BlockPlan, region: Region) -> float | None:
@@ -70,6 +80,7 @@ def _carry(flow: Flow, plan: BlockPlan, region: Region) -> float | None:
 
 def _part(
     draft: Part,
+    outside: str | None,
     flow: Flow,
     region: Region,
     facts: Sequence[GraphFacts],
@@ -89,7 +100,7 @@ def _part(
             f"its last module with weights, {writer.name}, is no linear map of each "
             "token's vector alone"
         )
-    name = "+".join(dict.fromkeys(kinds))
+    name = outside or "+".join(dict.fromkeys(kinds))
     if name == "mlp" and fact.joined:
         name = "per-layer input"
     part = replace(
@@ -105,6 +116,9 @@ def _part(
         width=answer.width,
         experts=experts,
     )
+    if outside is not None:
+        reason = "it mixes tokens in the block itself, not in a module of its own"
+        return replace(part, heads_reason=reason, neurons_reason=reason)
     return _with_neurons(_with_heads(part, told.values()), told.values())
 
 
@@ -133,7 +147,7 @@ def _with_neurons(part: Part, answers: Iterable[Answer]) -> Part:
 
 def _kind(flow: Flow, call: ModuleCall, answer: Answer) -> str:
     """What one module is; see `sublayers` for the rule."""
-    attending = attends(flow, call)
+    attending = attends(flow, call.made)
     if answer.mixes is None:
         return "attention" if attending else "part"
     if answer.mixes:

@@ -3,7 +3,7 @@
 Operators are known by their names here, modules and classes are not.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from .cuts import addends, descendants
@@ -72,7 +72,7 @@ def graph_facts(flow: Flow, region: Region, carry: float | None) -> GraphFacts:
     placement: Placement = "pre" if pre else "none"
     if posts:
         placement = "sandwich" if pre else "post"
-    made = [node for call in region.calls for node in range(call.first, call.last)]
+    made = [node for call in region.calls for node in call.made]
     chosen = [n for i in made if nodes[i].op == "topk" for n in nodes[i].parents]
     return GraphFacts(
         carry,
@@ -83,21 +83,20 @@ def graph_facts(flow: Flow, region: Region, carry: float | None) -> GraphFacts:
     )
 
 
-def attends(flow: Flow, call: ModuleCall) -> bool:
-    """Whether a softmax over what a module was given weights a product in it."""
-    span = range(call.first, call.last)
+def attends(flow: Flow, span: Sequence[int]) -> bool:
+    """Whether among some values a softmax weights a product of two others."""
     softmax = [node for node in span if flow.nodes[node].op in _SOFTMAX]
     weighted = descendants(flow.nodes, span, softmax)
     return any(
-        "attention" in node.op
-        or (
-            index in weighted
-            and node.op in _PRODUCT
-            and not node.weighty
-            and len(node.parents) > 1
-        )
-        for index, node in enumerate(flow.nodes[call.first : call.last], call.first)
+        "attention" in flow.nodes[index].op
+        or (index in weighted and _is_product(flow.nodes[index]))
+        for index in span
     )
+
+
+def _is_product(node: Node) -> bool:
+    """Whether two values that stem from the stream are multiplied as matrices."""
+    return node.op in _PRODUCT and not node.weighty and len(node.parents) > 1
 
 
 def carry(flow: Flow, start: int, end: int) -> float | None:
@@ -154,7 +153,7 @@ def _norm_ends(flow: Flow, region: Region, node: int) -> tuple[int, int]:
     """What the module around a norm is given, and what it gives."""
     call, found = flow.nodes[node].call, (node, node)
     for outer in call.chain if call is not None else ():
-        span = range(outer.first, outer.last)
+        span = outer.made
         if any(flow.nodes[n].weighty for n in region.path if n in span):
             break
         given, gives = set(outer.given.values()), set(outer.returned.values())
@@ -165,7 +164,7 @@ def _norm_ends(flow: Flow, region: Region, node: int) -> tuple[int, int]:
 
 def _in(calls: Collection[ModuleCall], node: int) -> bool:
     """Whether a value was made in one of these calls."""
-    return any(call.first <= node < call.last for call in calls)
+    return any(node in call.made for call in calls)
 
 
 def _followed(

@@ -2,22 +2,25 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .attention import intercepted_attention
 from .boundaries import boundaries
-from .dataflow import Flow, ModuleCall, Node, Terms
+from .dataflow import Flow, ModuleCall, Node
 from .runner import Runner
 from .stream import Stream
 from .structure import tensors
 from .sublayers import Site
 from .terms import terms
+from .values import Origin, Values, distinct, memory
 
 _SHAPE_ONLY = ("_like", "new_", "empty", "sym_", "is_same_size")
 """Operators that read no numbers of what they are given, by parts of their names."""
@@ -39,6 +42,7 @@ def record_flow(
     """
     recorder = Recorder(runner.model, stream.n_layers, values)
     with (
+        intercepted_attention(recorder.attend),
         boundaries(stream, recorder.boundary),
         _calls(recorder, runner.model),
         recorder,
@@ -48,21 +52,25 @@ def record_flow(
 
 
 class Recorder(TorchDispatchMode):
-    """Follows what stems from `h_0` through operators, views and writes in place."""
+    """Follows what stems from `h_0` through every operator and module call."""
 
     def __init__(self, model: nn.Module, n_layers: int, values: bool) -> None:
         """Take the model's weights; `values` as for `record_flow`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.flow = Flow()
-        self.shape: torch.Size | None = None
-        self._values, self._n_layers = values, n_layers
+        self.values = Values(self._append)
+        self._keeps, self._n_layers = values, n_layers
+        self._shape = torch.Size()
         self._running: list[ModuleCall] = []
         self._numbers: dict[str, int] = defaultdict(int)
-        self._time = 0
-        self._known = WeakTensorKeyDictionary()  # tensor -> (time, node or None)
-        self._writes: dict[int, tuple[int, int | None, tuple[Any, ...]]] = {}
-        self._weights = {_memory(p) for p in model.parameters() if is_matrix(p)}
+        weights = (p for p in model.parameters() if p.device.type != "meta")
+        self._weights = {memory(p) for p in weights if is_matrix(p)}
         self._derived = WeakTensorKeyDictionary()  # tensors made of weights alone
+
+    @property
+    def _in_blocks(self) -> bool:
+        """Whether `h_0` was passed, and the last state was not."""
+        return 0 < len(self.flow.states) <= self._n_layers
 
     def __torch_dispatch__(
         self,
@@ -75,48 +83,65 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if not self._in_blocks:
             return func(*args, **kwargs)
-        name = _name(func, args)
         given = [tensor for _, tensor in tensors((args, kwargs))]
         written = _written(func, args, kwargs)
-        stems = self._stems(name, given, written)
-        linear = terms(name, args, kwargs, self.node) if stems else None
-        weights = any(self._is_weight(tensor) for tensor in given)
-        weighty = weights or self._in_weighty_leaf() or _is_packed(args)
-        joined = bool(stems) and self._joins(name, given)
+        origin = self._origin(_name(func, args), args, kwargs, given, written)
         output = func(*args, **kwargs)
-        self._time += 1
         made = [t for _, t in tensors(output) if not any(t is w for w in written)]
+        if len(made) + len(written) > 1:
+            origin = replace(origin, terms=None)
         for tensor in made:
-            if not func.is_view:
-                self._writes.pop(_memory(tensor), None)
-            if weights and not stems:
+            own = origin if origin.parents else None
+            self.values.made(tensor, own, is_view=func.is_view)
+            if own is None and any(self._is_weight(t) for t in given):
                 self._derived[tensor] = True
-        alone = linear if len(made) + len(written) == 1 else None
-        for tensor in made if stems else ():
-            self._add(tensor, name, stems, alone, weighty, joined)
         for tensor in written:
-            self._write(tensor, name, stems, alone, weighty, joined)
+            self.values.written(tensor, origin)
         return output
 
-    @property
-    def _in_blocks(self) -> bool:
-        """Whether `h_0` was passed, and the last state was not."""
-        return 0 < len(self.flow.states) <= self._n_layers
+    def _origin(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: Sequence[Tensor],
+        written: Sequence[Tensor],
+    ) -> Origin:
+        """Where the values come from that an operator is about to make."""
+        if any(part in name for part in _SHAPE_ONLY):
+            return Origin(name)
+        read = given
+        if name in _OVERWRITING:
+            read = [t for t in given if not any(t is w for w in written)]
+        parents = distinct([self.values.of(tensor) for tensor in read])
+        if not parents:
+            return Origin(name)
+        weighty = any(self._is_weight(t) for t in given)
+        return Origin(
+            name,
+            parents,
+            terms(name, args, kwargs, self.values.of),
+            weighty or self._in_weighty_leaf() or _is_packed(args),
+            self._joins(name, given),
+        )
 
-    def node(self, tensor: Tensor) -> int | None:
-        """The value that a tensor holds now, None if it does not stem from `h_0`."""
-        time, node = self._known.get(tensor, (-1, None))
-        write = self._writes.get(_memory(tensor))
-        if write is None or write[0] <= time:
-            return node
-        _, last, geometry = write
-        if geometry == _geometry(tensor):
-            node = last
-        else:
-            both = [n for n in (node, last) if n is not None]
-            node = self._append(tensor, "", both) if both else None
-        self._known[tensor] = (self._time, node)
-        return node
+    def attend(
+        self,
+        function: Callable[..., Any],
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Attention is one operator; kernels may be compiled, or foreign."""
+        if not self._in_blocks:
+            return function(module, *args, **kwargs)
+        given = [self.values.of(tensor) for _, tensor in tensors((args, kwargs))]
+        origin = Origin("attention", distinct(given))
+        with _disable_current_modes():
+            output = function(module, *args, **kwargs)
+        for _, tensor in tensors(output):
+            self.values.made(tensor, origin, is_view=False)
+        return output
 
     def begin(self, name: str, module: nn.Module, arguments: Any) -> None:
         """A module is called."""
@@ -148,131 +173,72 @@ class Recorder(TorchDispatchMode):
 
     def boundary(self, tensor: Tensor) -> None:
         """The stream passes from one block to the next."""
-        if self.shape is None:
-            self.shape = tensor.shape
-            self._add(tensor, "", [])
-        self.flow.states.append(self.node(tensor))
+        if not self.flow.states:
+            self._shape = tensor.shape
+            self.values.made(tensor, Origin(""), is_view=True)
+        self.flow.states.append(self.values.of(tensor))
         self._numbers.clear()
 
-    def _see(self, call: ModuleCall, side: Any, structure: Any) -> None:
+    def _see(
+        self, call: ModuleCall, side: Literal["input", "output"], structure: Any
+    ) -> None:
         """Note which values a module is given, or gives."""
         seen = call.given if side == "input" else call.returned
         for place, tensor in tensors(structure):
-            node = self.node(tensor) if tensor.is_floating_point() else None
+            node = self.values.of(tensor) if tensor.is_floating_point() else None
             if node is None:
                 continue
             seen[place] = node
-            if self._is_as_large_as_the_stream(tensor):
+            if tensor.numel() == self._shape.numel():
                 site = Site(call.name, side, place, call.number)
                 self.flow.sites[call.block, node].append(site)
 
     def _opaque(self, call: ModuleCall, output: Any) -> None:
         """Code that no operator shows, such as a kernel of another library."""
+        origin = Origin("opaque", distinct([*call.given.values()]))
         for _, tensor in tensors(output):
-            if tensor.is_floating_point() and self.node(tensor) is None:
-                parents = list(dict.fromkeys(call.given.values()))
-                self._add(tensor, "opaque", parents)
+            if tensor.is_floating_point() and self.values.of(tensor) is None:
+                self.values.made(tensor, origin, is_view=True)
 
-    def _stems(
-        self, name: str, given: Sequence[Tensor], written: Sequence[Tensor]
-    ) -> list[int]:
-        """The values that an operator reads."""
-        if any(part in name for part in _SHAPE_ONLY):
-            return []
-        if name in _OVERWRITING:
-            given = [t for t in given if not any(t is w for w in written)]
-        nodes = (self.node(tensor) for tensor in given)
-        return list(dict.fromkeys(node for node in nodes if node is not None))
-
-    def _add(
-        self,
-        tensor: Tensor,
-        name: str,
-        parents: Sequence[int],
-        linear: Terms | None = None,
-        weighty: bool = False,
-        joined: bool = False,
-    ) -> int:
-        """A tensor holds a new value."""
-        node = self._append(tensor, name, parents, linear, weighty, joined)
-        self._known[tensor] = (self._time, node)
-        return node
-
-    def _write(
-        self,
-        tensor: Tensor,
-        name: str,
-        parents: Sequence[int],
-        linear: Terms | None = None,
-        weighty: bool = False,
-        joined: bool = False,
-    ) -> None:
-        """A tensor was written to; views of its memory may show earlier writes."""
-        memory, geometry = _memory(tensor), _geometry(tensor)
-        _, earlier, where = self._writes.get(memory, (0, None, geometry))
-        if earlier is not None and where != geometry:
-            parents = list(dict.fromkeys([*parents, earlier]))
-        if parents:
-            node: int | None = self._add(tensor, name, parents, linear, weighty, joined)
-        else:
-            node = None
-            self._known[tensor] = (self._time, None)
-        self._writes[memory] = (self._time, node, geometry)
-
-    def _append(
-        self,
-        tensor: Tensor,
-        name: str,
-        parents: Sequence[int],
-        linear: Terms | None = None,
-        weighty: bool = False,
-        joined: bool = False,
-    ) -> int:
+    def _append(self, tensor: Tensor, origin: Origin) -> int:
         """A new node; its numbers are kept if they may be a state."""
-        keep = self._values and self._is_as_large_as_the_stream(tensor)
+        keep = self._keeps and tensor.numel() == self._shape.numel()
         self.flow.nodes.append(
             Node(
-                name,
-                tuple(parents),
+                origin.op,
+                origin.parents,
                 self._running[-1] if self._running else None,
-                weighty,
-                joined,
+                origin.weighty,
+                origin.joined,
                 tensor.shape,
                 tensor.dtype,
-                linear,
+                origin.terms,
                 tensor.detach().clone() if keep else None,
             )
         )
         return len(self.flow.nodes) - 1
 
-    def _is_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor is a matrix of weights, or made of weights alone."""
-        return is_matrix(tensor) and (
-            _memory(tensor) in self._weights or tensor in self._derived
-        )
-
-    def _is_as_large_as_the_stream(self, tensor: Tensor) -> bool:
-        """Whether a tensor may hold a state, be it in another shape."""
-        return self.shape is not None and tensor.numel() == self.shape.numel()
-
     def _joins(self, name: str, given: Sequence[Tensor]) -> bool:
         """Whether a tensor takes part that has numbers for each token of its own."""
-        if name not in ("add", "mul") or self.shape is None:
-            return False
-        return any(
+        return name in ("add", "mul") and any(
             tensor.is_floating_point()
-            and tensor.shape[:2] == self.shape[:2]
             and tensor.dim() > 2
-            and self.node(tensor) is None
+            and tensor.shape[:2] == self._shape[:2]
+            and self.values.of(tensor) is None
             and not self._is_weight(tensor)
             and bool((tensor != tensor.flatten()[0]).any())
             for tensor in given
         )
 
+    def _is_weight(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a matrix of weights, or made of weights alone."""
+        return is_matrix(tensor) and (
+            memory(tensor) in self._weights or tensor in self._derived
+        )
+
     def _in_weighty_leaf(self) -> bool:
         """Whether a module without modules, but with matrices, runs."""
-        module = self._running[-1].module if self._running else None
-        return module is not None and is_weighty_leaf(module)
+        return bool(self._running) and is_weighty_leaf(self._running[-1].module)
 
 
 def is_matrix(tensor: Tensor) -> bool:
@@ -306,19 +272,6 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
         value = args[index] if index < len(args) else kwargs.get(argument.name)
         found += [tensor for _, tensor in tensors(value)]
     return found
-
-
-def _memory(tensor: Tensor) -> int:
-    """What tensors have in common that share their numbers."""
-    try:
-        return tensor.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):
-        return id(tensor)
-
-
-def _geometry(tensor: Tensor) -> tuple[Any, ...]:
-    """Which numbers of its memory a tensor shows."""
-    return tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
 
 
 @contextmanager

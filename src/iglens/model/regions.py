@@ -187,7 +187,7 @@ def outermost(
             if outer.module in blocks:
                 chosen = chosen or outer
                 break
-            beyond = any(outer.first <= n < outer.last for n in later)
+            beyond = any(n in outer.made for n in later)
             if start < outer.first and outer.last >= 0 and not beyond:
                 chosen = outer
         if chosen is not None:
@@ -227,6 +227,4 @@ def _addends(flow: Flow, whole: Region) -> tuple[Region, ...]:
 
 def _ran_for(flow: Flow, call: ModuleCall, path: Collection[int]) -> bool:
     """Whether a call made one of these nodes with weights."""
-    return any(
-        call.first <= node < call.last and flow.nodes[node].weighty for node in path
-    )
+    return any(node in call.made and flow.nodes[node].weighty for node in path)

@@ -10,8 +10,9 @@ from ..errors import UnsupportedModelError
 from .between import site_hooks
 from .dataflow import Flow
 from .discover import arbitrary_tokens
-from .naming import described, questions
+from .naming import described
 from .parts import carry
+from .questions import block_questions, questions
 from .recorder import record_flow
 from .regions import Cutting, cut_block
 from .runner import Runner
@@ -26,8 +27,8 @@ LEARNED, PROVED = (2, 8), (1, 21)
 def find_sublayers(runner: Runner, stream: Stream) -> Sublayers:
     """The parts of every block of a verified stream; see `sublayers`.
 
-    Runs the model four times on short texts. Where nothing is found or proved the
-    plans say why; that is no error.
+    Runs the model four or five times on short texts. Where nothing is found or proved
+    the plans say why; that is no error.
     """
     if len(stream.enter) > 1:
         return _unsplit(stream, f"its stream is {len(stream.enter)} tensors")
@@ -51,6 +52,8 @@ def find_sublayers(runner: Runner, stream: Stream) -> Sublayers:
             for plan, cutting in zip(plans, again, strict=True)
         ]
         answers = try_modules(runner, stream, other, questions(proved, again))
+        if more := block_questions(proved, stream, again, answers):
+            answers = try_modules(runner, stream, other, more) | answers
     except UnsupportedModelError as error:
         return _unsplit(stream, f"its operations cannot be followed: {error}")
     flows = (learned, proved)
