@@ -107,6 +107,40 @@ def make_attribution(
     )
 
 
+def make_answer(
+    logs, *, unit="log_probability", texts=None, lens="logit", begin=2, **but
+):
+    """The attribution of an answer whose tokens have these log-probabilities."""
+    logs = np.asarray(logs, float)
+    n_tokens, n_points = logs.shape
+    levels = {
+        "log_probability": logs,
+        "probability": np.exp(logs),
+        "log_odds": logs - np.log(-np.expm1(logs)) if unit == "log_odds" else None,
+    }[unit]
+    base = make_attribution(
+        rows=n_tokens, n_layers=n_points - 1, unit=unit, texts=("x",), lens=lens
+    )
+    texts = texts or [f" t{i}" for i in range(n_tokens)]
+    ids = 10 + np.arange(n_tokens)
+    moved = np.diff(np.where(np.isfinite(levels), levels, np.nan), axis=1)
+    provenance = replace(base.provenance, settings={"prompt_tokens": 2})
+    given = {
+        "token_ids": np.concatenate([[1, 2], ids]),
+        "token_texts": ("a", "b", *texts),
+        "positions": begin + np.arange(n_tokens),
+        "targets": tuple(
+            Target((i,), t) for i, t in zip(ids.tolist(), texts, strict=True)
+        ),
+        "levels": levels,
+        "credits": moved,
+        "writes": moved,
+        "provenance": provenance,
+        "flags": (),
+    }
+    return replace(base, **(given | but))
+
+
 def make_segments(layers, baseline):
     ends = [*layers] if baseline == "paper-mean" else [0, *layers]
     if baseline != "embedding":

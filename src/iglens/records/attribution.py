@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from .answer import Answer
+    from .joint import Sharing
+
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
@@ -187,6 +190,19 @@ class Attribution:
         from .views import selected
 
         return selected(self, rows)
+
+    def answer(self, sharing: "Sharing" = "logarithmic") -> "Answer":
+        """The rows as one answer: its joint probability and each token's share of it.
+
+        Args:
+            sharing: See `Answer.of`.
+
+        Raises:
+            ArgumentError: If the rows are not the tokens of one answer.
+        """
+        from .answer import Answer
+
+        return Answer.of(self, sharing)
 
     def to_arrow(self) -> "pyarrow.Table":
         """One line per row and segment; see `iglens.records.table`."""

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -15,24 +16,11 @@ from .segment import Segment, block_segment
 
 def coarsened(result: Attribution, layers: Iterable[int]) -> Attribution:
     """See `Attribution.coarsen`."""
-    wanted = set(layers)
-    if unknown := wanted - set(result.layers):
-        raise ArgumentError(
-            f"`layers` names {sorted(unknown)}, which are not on the path "
-            f"{list(result.layers)}."
-        )
-    wanted |= {result.layers[-1], 0}
-    last = {layer: i for i, layer in enumerate(result.layers)}  # of its parts
-    ends = [i for layer, i in last.items() if layer in wanted]
-    points = [0, *(end + 1 for end in ends)]
-    starts = [0, *(end + 1 for end in ends[:-1])]
-    credits = _summed(result, starts, points)
+    points = kept_points(result.layers, layers)
+    credits = _summed(result, points[:-1], points)
     return replace(
         result,
-        segments=tuple(
-            _merged(result.segments[a : b + 1])
-            for a, b in zip(starts, ends, strict=True)
-        ),
+        segments=merged(result.segments, points),
         levels=result.levels[:, points],
         credits=credits,
         writes=_writes(result, points, credits),
@@ -43,6 +31,34 @@ def coarsened(result: Attribution, layers: Iterable[int]) -> Attribution:
         top_probabilities=result.top_probabilities[:, points],
         flags=_flags_on(result, points, credits),
     )
+
+
+def kept_points(path: Sequence[int], layers: Iterable[int]) -> list[int]:
+    """Points of a path through fewer layers, counted on the path through all.
+
+    Segment `i` of the coarse path replaces the segments from `points[i]` to before
+    `points[i + 1]`. The last layer, and the end of the embedding's own segment, stay.
+
+    Args:
+        path: Layer each segment ends at.
+        layers: Layers to keep.
+
+    Raises:
+        ArgumentError: If a layer is not on the path.
+    """
+    wanted = set(layers)
+    if unknown := wanted - set(path):
+        raise ArgumentError(
+            f"`layers` names {sorted(unknown)}, which are not on the path {list(path)}."
+        )
+    wanted |= {path[-1], 0}
+    last = {layer: i for i, layer in enumerate(path)}  # of its parts
+    return [0, *(i + 1 for layer, i in last.items() if layer in wanted)]
+
+
+def merged(segments: tuple[Segment, ...], points: list[int]) -> tuple[Segment, ...]:
+    """The segments between some of the points."""
+    return tuple(_merged(segments[a:b]) for a, b in pairwise(points))
 
 
 def _summed(

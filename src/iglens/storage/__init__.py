@@ -1,11 +1,13 @@
 """Files: results written atomically, and read back only if they are whole."""
 
+from .answer_form import answer_to_json
 from .files import FORMATS, check_writable, load, save
 from .json_form import attribution_to_json
 from .json_reader import attribution_from_json
 
 __all__ = [
     "FORMATS",
+    "answer_to_json",
     "attribution_from_json",
     "attribution_to_json",
     "check_writable",

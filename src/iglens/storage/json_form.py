@@ -5,6 +5,8 @@ from typing import Any
 
 from ..depths import Depths, Interval
 from ..records import Attribution
+from ..records.answer import whole_answer
+from .answer_form import answer_fields
 from .header import header_to_json
 from .plain import nulled, written_flags
 
@@ -80,6 +82,8 @@ def attribution_to_json(attribution: Attribution) -> dict[str, Any]:
         "churn": [row.churn for row in attribution.depths],
         "overshoot": [row.overshoot for row in attribution.depths],
     }
+    answer = whole_answer(attribution)
+    fields["answer"] = None if answer is None else answer_fields(answer)
     stable = {name: fields.pop(name) for name in STABLE}
     return stable | fields
 
