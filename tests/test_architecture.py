@@ -26,6 +26,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 UPWARD = {
     # convenience methods of the result, imported when called
+    ("records/answer.py", "storage"),
+    ("records/answer.py", "report"),
     ("records/attribution.py", "storage"),
     ("records/attribution.py", "report"),
     ("records/examination.py", "storage"),
