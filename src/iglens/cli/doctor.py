@@ -88,7 +88,8 @@ def _examined(
     from ..errors import UnsupportedModelError
     from ..examining.examine import REFUSALS, examine_decoder, examine_refused
     from ..model.decoder import Decoder
-    from ..model.load import Source, load_model
+    from ..model.load import load_model
+    from ..model.source import Source
 
     try:
         model, tokenizer, source = load_model(name, **loading)
@@ -110,7 +111,8 @@ def _show(result: "Examination", *, as_json: bool, quiet: bool) -> None:
 
     from ..report.examination import render
 
-    Console(highlight=False).print(render(result))
+    console = Console(highlight=False)
+    console.print(render(result, console.width))
     if not quiet:
         for warning in result.warnings:
             typer.echo(f"Warning: {warning}", err=True)

@@ -14,7 +14,7 @@ from ..errors import (
 )
 from ..model.declaration import Declaration
 from ..model.decoder import Decoder
-from ..model.load import Source
+from ..model.source import Source
 from ..readout.fidelity import POWER_NEEDED
 from ..records.examination import Examination, Verdict
 from .facts import model_facts

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..model.declaration import Declaration
-from ..model.load import Source
 from ..model.runner import text_config
+from ..model.source import Source
 from ..records import ModelInfo
 from ..records.findings import ModelFacts
 

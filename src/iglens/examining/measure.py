@@ -62,7 +62,7 @@ def sample_text(decoder: Decoder) -> Sample:
         text = " ".join(words)
         try:
             ids = decoder.encode(text)
-        except ArgumentError as error:  # longer than the context, or ids not the model's
+        except ArgumentError as error:  # too long, or not its ids
             warning = f"Measured on arbitrary token ids instead of a text: {error}"
         else:
             if len(ids) > 1:

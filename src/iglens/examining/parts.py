@@ -23,7 +23,7 @@ def _anywhere(plan: BlockPlan) -> BlockFacts:
         kind=plan.kind,
         basis=plan.basis,
         parts=tuple(_part(part, plan.block) for part in plan.parts),
-        reason=plan.reason,
+        reason=_within(plan.reason, plan.block),
     )
 
 
@@ -36,15 +36,15 @@ def _part(part: Part, block: str) -> PartFacts:
         carry=part.carry,
         scale=part.scale,
         writer=_within(part.writer, block),
-        writer_reason=part.writer_reason,
+        writer_reason=_within(part.writer_reason, block),
         heads=part.heads,
-        heads_reason=part.heads_reason,
+        heads_reason=_within(part.heads_reason, block),
         neurons=part.neurons,
-        neurons_reason=part.neurons_reason,
+        neurons_reason=_within(part.neurons_reason, block),
         experts=part.experts,
     )
 
 
-def _within(name: str | None, block: str) -> str | None:
-    """A module's name without that of its block."""
-    return None if name is None else name.removeprefix(f"{block}.")
+def _within(text: str | None, block: str) -> str | None:
+    """A module's name, or a sentence with such names, without that of the block."""
+    return None if text is None else text.replace(f"{block}.", "")

@@ -5,10 +5,9 @@ Sections of labelled lines are made once; the terminal and plain text draw the s
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from textwrap import wrap
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from ..records.examination import Examination
@@ -54,8 +53,8 @@ def sections(examination: Examination) -> list[Section]:
     if (readout := examination.readout) is not None:
         found.append(("readout", _readout(readout)))
     if (fidelity := examination.fidelity) is not None:
-        about = "a text" if fidelity.text is not None else "arbitrary token ids"
-        title = f"measured on {about} of {fidelity.n_tokens} tokens"
+        about = "a text of {} tokens" if fidelity.text else "{} arbitrary token ids"
+        title = f"measured on {about.format(fidelity.n_tokens)}"
         lines = _measured(fidelity, examination.readout, examination.precision)
         found.append((title, lines))
     if (memory := examination.memory) is not None:
@@ -64,20 +63,23 @@ def sections(examination: Examination) -> list[Section]:
     return [Section(title, tuple(map(_safe, lines))) for title, lines in found]
 
 
-def render(examination: Examination) -> RenderableType:
-    """The report for a terminal."""
-    parts: list[RenderableType] = [_sentence(examination)]
+def render(examination: Examination, width: int) -> RenderableType:
+    """The report for a terminal, as wide as that."""
+    sentence = _safe(("", examination.sentence))[1]
+    text = Text("\n".join(wrap(sentence, width)))
+    style = _STYLE.get(examination.verdict, "bold")
+    text.stylize(style, 0, sentence.index(":") if ":" in sentence else 0)
     for section in sections(examination):
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-        table.add_column(min_width=_LABEL, no_wrap=False, style="dim", max_width=30)
-        table.add_column(overflow="fold")
-        for label, text in section.lines:
-            table.add_row(Text(label), Text(text))
-        parts += [
-            Text(f"\n{section.title}", style="bold"),
-            Padding(table, (0, 0, 0, 2), expand=False),
-        ]
-    return Group(*parts)
+        title = "\n".join(wrap(section.title, width))
+        text.append(f"\n\n{title}", style="bold")
+        for label, said in section.lines:
+            text.append(f"\n  {label:<{_LABEL}}", style="dim")
+            beside = len(label) <= _LABEL
+            room = wrap(said, max(20, width - _LABEL - 4)) or [""]
+            for place, piece in enumerate(room):
+                start = "  " if beside and not place else f"\n{'':<{_LABEL + 4}}"
+                text.append(start + piece)
+    return text
 
 
 def plain_text(examination: Examination) -> str:
@@ -90,14 +92,6 @@ def plain_text(examination: Examination) -> str:
     return "\n".join(lines)
 
 
-def _sentence(examination: Examination) -> Text:
-    """The verdict, its first word marked."""
-    text = Text(_safe(("", examination.sentence))[1])
-    word = text.plain.partition(":")[0]
-    text.stylize(_STYLE.get(examination.verdict, "bold"), 0, len(word))
-    return text
-
-
 def _safe(line: Line) -> Line:
     """A line whose words cannot restyle a terminal."""
     label, text = (visible(" ".join(part.split())) for part in line)
@@ -106,7 +100,8 @@ def _safe(line: Line) -> Line:
 
 def _model(model: ModelFacts) -> Iterator[Line]:
     """What it is."""
-    yield "name", f"{model.id} ({model.architecture})"
+    known = model.id == model.architecture
+    yield "name", model.id if known else f"{model.id} ({model.architecture})"
     if model.path not in (None, model.id):
         yield "from", f"{model.path}"
     if model.note is not None:
@@ -160,8 +155,8 @@ def _layers(layers: LayerFacts) -> Iterator[Line]:
         )
     yield (
         "stream",
-        f"{layers.d_model:,} numbers per token; {layers.enters} of a block, "
-        f"{layers.leaves} of a block".replace("the output of a block", "its output"),
+        f"{layers.d_model:,} numbers per token; enters a block as {layers.enters}, "
+        f"leaves it as {layers.leaves}",
     )
     if layers.start != f"the input of {layers.first}":
         yield "starts at", layers.start
@@ -242,6 +237,8 @@ def _measured(
 
 def _distance(distance: Distance) -> str:
     """How far some distributions are from the model's own."""
+    if distance.total_variation == 0:
+        return "total variation 0: the model's own distributions"
     return (
         f"total variation at most {distance.total_variation:.2g}, on average "
         f"{distance.mean_total_variation:.2g}; a probability differs by up to "

@@ -37,21 +37,28 @@ def block_lines(groups: Sequence[BlockFacts]) -> Iterator[tuple[str, str]]:
 
 
 def _part(part: PartFacts) -> Iterator[str]:
-    """What is known of a part."""
+    """What is known of a part: its norms, its writer, what it consists of."""
     yield _NORMS.get(part.norms, part.norms)
     if part.scale not in (None, 1.0):
         yield f"times {part.scale:g}"
     if part.writer is not None:
         yield f"written by {part.writer}"
+    counts = (("experts", part.experts), ("heads", part.heads))
+    for what, count in (*counts, ("neurons", part.neurons)):
+        if count is not None:
+            yield f"{count:,} {what}"
+    if part.heads is part.neurons is None:
+        yield from _whole(part)
+
+
+def _whole(part: PartFacts) -> Iterator[str]:
+    """Why a part is not taken apart any further."""
+    if "attention" in part.name and part.heads_reason is not None:
+        yield f"heads cannot be separated: {part.heads_reason}"
+    elif part.neurons_reason is not None:
+        yield f"neurons cannot be separated: {part.neurons_reason}"
     elif part.writer_reason is not None:
         yield part.writer_reason
-    if part.experts is not None:
-        yield f"{part.experts} experts"
-    counts = {"heads": part.heads, "neurons": part.neurons}
-    yield from (f"{n:,} {what}" for what, n in counts.items() if n is not None)
-    if counts == {"heads": None, "neurons": None}:
-        reasons = {"heads": part.heads_reason, "neurons": part.neurons_reason}
-        yield from (f"no {what}: {why}" for what, why in reasons.items() if why)
 
 
 def layer_ranges(layers: Sequence[int]) -> str:
