@@ -13,7 +13,8 @@ RANKS = [
     {"errors"},
     {"depths"},
     {"records"},
-    {"report", "storage", "data", "readout"},
+    {"report", "storage", "data"},
+    {"readout"},
     {"trace"},
     {"attribution"},
     {"model"},
@@ -30,8 +31,12 @@ UPWARD = {
     ("records/answer.py", "report"),
     ("records/attribution.py", "storage"),
     ("records/attribution.py", "report"),
+    ("records/difference.py", "storage"),
+    ("records/difference.py", "report"),
     ("records/examination.py", "storage"),
     ("records/examination.py", "report"),
+    ("records/replay.py", "storage"),
+    ("records/replay.py", "report"),
 }
 NO_TORCH = ("errors", "depths", "records", "storage", "report", "data")
 

@@ -22,6 +22,11 @@ class Segment:
     label: str
     module: str | None = None
 
+    @property
+    def place(self) -> tuple[int | None, int, str]:
+        """Where it lies on the path, whatever a model calls its blocks."""
+        return self.after, self.layer, self.part
+
 
 def block_segment(after: int | None, layer: int, modules: tuple[str, ...]) -> Segment:
     """The segment that ends at `layer`, named after its last block.

@@ -89,6 +89,23 @@ class Target:
         """Whether it is a level of certain tokens, or a difference of two."""
         return bool(self.ids)
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes it the same target as another: not how it was written.
+
+        Example:
+            >>> Target((5, 7), "a|b").key == Target((7, 5), "b|a").key
+            True
+        """
+        own = self.text if self.kind == "scalar" else None
+        return (
+            self.kind,
+            tuple(sorted(self.ids)),
+            tuple(sorted(self.against)),
+            self.space,
+            own,
+        )
+
     def unit(self, unit: Unit) -> str:
         """Unit of its level in a result made in `unit`."""
         return self.space or unit

@@ -1,6 +1,6 @@
 """The only place where results touch the disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..errors import ArtifactError, OutputError
@@ -46,7 +46,7 @@ def save(attribution: Attribution, path: Path, file_format: str | None = None) -
     Raises:
         OutputError: If the format is unknown or the place not writable.
     """
-    data = _WRITERS[_known_format(path, file_format)](attribution)
+    data = _WRITERS[known_format(path, file_format)](attribution)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
@@ -73,7 +73,9 @@ def load(path: Path) -> Attribution:
         raise ArtifactError(f"{path} cannot be read: {error}.") from error
 
 
-def check_writable(path: Path, file_format: str | None = None) -> None:
+def check_writable(
+    path: Path, file_format: str | None = None, formats: Iterable[str] = FORMATS
+) -> None:
     """Refuse a place that `save` could not write to, before the long run.
 
     Writes and removes an empty file next to it; the file itself is not touched.
@@ -81,24 +83,32 @@ def check_writable(path: Path, file_format: str | None = None) -> None:
     Args:
         path: Where a result is to go.
         file_format: As in `save`.
+        formats: Extensions that what is written has; those of a result.
 
     Raises:
         OutputError: If the format is unknown, the folder missing or not writable,
             or something other than a writable file stands there.
     """
-    _known_format(path, file_format)
+    known_format(path, file_format, formats)
     check_replaceable(path)
 
 
-def _known_format(path: Path, file_format: str | None) -> str:
-    """The extension of a format there is, in lower case."""
+def known_format(
+    path: Path, file_format: str | None, formats: Iterable[str] = FORMATS
+) -> str:
+    """The extension of a format there is, in lower case.
+
+    Raises:
+        OutputError: If there is no such format.
+    """
     extension = path.suffix.lower()
     if file_format is not None:
         extension = f".{file_format.lower().removeprefix('.')}"
-    if extension not in FORMATS:
+    known = list(formats)
+    if extension not in known:
         what = "its extension is" if file_format is None else "the format is"
         raise OutputError(
             f"Cannot write {path}: {what} {extension or 'missing'!r}, not one of "
-            f"{', '.join(FORMATS)}."
+            f"{', '.join(known)}."
         )
     return extension

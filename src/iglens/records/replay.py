@@ -1,0 +1,181 @@
+"""A saved result beside the same question asked again."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .attribution import Attribution
+from .difference import Difference
+
+Verdict = Literal["identical", "within noise", "changed"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something about how a result was made, then and now.
+
+    Attributes:
+        name: What it is, such as "torch" or "weights_sha256".
+        then: Its value when the result was saved; None if it was not known.
+        now: Its value now.
+    """
+
+    name: str
+    then: str | None
+    now: str | None
+
+
+@dataclass(frozen=True)
+class LargestChange:
+    """The cell that moved most.
+
+    Attributes:
+        row: Its row.
+        point: Its point on the path.
+        layer: Layer of the point; None for a baseline off the path.
+        change: Level now less level then, in the row's unit.
+        floors: The same as a multiple of the row's combined noise floor; infinite
+            where that is 0.
+    """
+
+    row: int
+    point: int
+    layer: int | None
+    change: float
+    floors: float
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What running a saved result again gave; frozen, without torch.
+
+    Attributes:
+        difference: The new result less the saved one, row by row.
+    """
+
+    difference: Difference
+
+    @property
+    def then(self) -> Attribution:
+        """The saved result."""
+        return self.difference.a
+
+    @property
+    def now(self) -> Attribution:
+        """The new one: the same tokens, rows and path."""
+        return self.difference.b
+
+    @property
+    def verdict(self) -> Verdict:
+        """The whole in a word.
+
+        "identical": every level, credit and model value has the same bits. "within
+        noise": no level and no model value moved by more than both noise floors
+        together, no credit by more than twice that, and what was not finite still is
+        not. "changed": anything else.
+        """
+        if all(_same(then, now).all() for then, now in self._arrays):
+            return "identical"
+        kept = (
+            self.within_noise.all()
+            and not self.difference.beyond_noise[np.isfinite(self.then.credits)].any()
+        )
+        return "within noise" if kept else "changed"
+
+    @property
+    def is_reproduced(self) -> bool:
+        """Whether nothing moved by more than rounding."""
+        return self.verdict != "changed"
+
+    @property
+    def within_noise(self) -> Bool[np.ndarray, "rows values"]:
+        """Levels, then the model's value, that moved by no more than rounding.
+
+        So do those that were not finite and still are not.
+        """
+        then, now = (
+            np.concatenate([side.levels, side.model_value[:, None]], 1)
+            for side in (self.then, self.now)
+        )
+        limit = self.difference.noise_floor[:, None]
+        with np.errstate(invalid="ignore"):
+            return (np.abs(now - then) <= limit) | _same(then, now)
+
+    @property
+    def moved(self) -> Float[np.ndarray, "rows points"]:
+        """`|level now - level then|`; NaN where either is not finite."""
+        return np.abs(self.difference.levels)
+
+    @property
+    def largest(self) -> LargestChange | None:
+        """The level that moved by most noise floors; None if none is finite."""
+        moved, floors = self.moved, self.difference.noise_floor[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(moved == 0, 0.0, moved / floors)
+        known = np.where(np.isfinite(moved), np.nan_to_num(share, nan=np.inf), -1.0)
+        row, point = (int(i) for i in np.unravel_index(known.argmax(), known.shape))
+        if known[row, point] < 0:
+            return None
+        return LargestChange(
+            row,
+            point,
+            self.then.point_layers[point],
+            float(self.difference.levels[row, point]),
+            float(known[row, point]),
+        )
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Versions, weights and settings, then and now, the changed ones included."""
+        then, now = _facts(self.then), _facts(self.now)
+        return tuple(
+            Fact(name, then.get(name), now.get(name))
+            for name in dict.fromkeys((*then, *now))
+        )
+
+    @property
+    def changed_facts(self) -> tuple[Fact, ...]:
+        """Those that are not what they were."""
+        return tuple(fact for fact in self.facts if fact.then != fact.now)
+
+    @property
+    def _arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What must have the same bits to be identical."""
+        names = ("levels", "credits", "model_value")
+        return [(getattr(self.then, n), getattr(self.now, n)) for n in names]
+
+    def to_json(self) -> dict[str, Any]:
+        """The published JSON form; NaN and infinity become null."""
+        from ..storage.replay_form import replay_to_json
+
+        return replay_to_json(self)
+
+    def __str__(self) -> str:
+        """The verdict, then what moved and what changed."""
+        from ..report.replay import summary
+
+        return summary(self)
+
+
+def _same(then: np.ndarray, now: np.ndarray) -> Bool[np.ndarray, "..."]:
+    """Equal numbers; and what is not finite, where a JSON file keeps only that."""
+    lost = np.isnan(then) & ~np.isfinite(now)
+    return (then == now) | lost
+
+
+def _facts(result: Attribution) -> dict[str, str | None]:
+    """What may explain a change, by name."""
+    model, settings = result.provenance.model, result.provenance.settings
+    attention = settings.get("attn_implementation")
+    return {
+        **dict(result.provenance.versions),
+        "model": model.id,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "architecture": model.architecture,
+        "dtype": model.dtype,
+        "attn_implementation": None if attention is None else str(attention),
+        "readout": f"{result.readout.kind}, {result.readout.dtype}",
+    }

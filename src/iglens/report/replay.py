@@ -1,0 +1,47 @@
+"""What running a result again gave, in plain sentences."""
+
+from ..records.replay import Fact, Replay
+from .text import target_name
+from .visible import visible
+
+_VERDICTS = {
+    "identical": "Identical, bit for bit",
+    "within noise": "Within the noise floor",
+    "changed": "Changed",
+}
+
+
+def summary(replay: Replay) -> str:
+    """The verdict, what moved most, and what is not what it was."""
+    lines = [_verdict(replay)]
+    lines += [_fact(fact) for fact in replay.changed_facts]
+    if not replay.changed_facts:
+        lines.append("Same model, weights, versions and settings.")
+    return "\n".join(lines)
+
+
+def _verdict(replay: Replay) -> str:
+    """The first line."""
+    then = replay.then
+    size = f"{then.n_rows} rows of {then.levels.shape[1]} levels"
+    start = (
+        f"{_VERDICTS[replay.verdict]}: {size}, saved {visible(then.provenance.created)}"
+    )
+    largest = replay.largest
+    if replay.verdict == "identical" or largest is None:
+        return f"{start}."
+    floor = replay.difference.noise_floor[largest.row]
+    where = "the baseline" if largest.point == 0 else f"layer {largest.layer}"
+    name = target_name(then.targets[largest.row])
+    return (
+        f"{start}. The level of {name} at {where} (position "
+        f"{then.positions[largest.row]}) moved most, by {largest.change:+.2g} "
+        f"{visible(then.units[largest.row])}; rounding may move it by {floor:.1g}."
+    )
+
+
+def _fact(fact: Fact) -> str:
+    """Something that is not what it was."""
+    values = (v if v is None else visible(v) for v in (fact.then, fact.now))
+    then, now = ("unknown" if value is None else value for value in values)
+    return f"  {fact.name}: {then} → {now}"
