@@ -28,9 +28,14 @@ if TYPE_CHECKING:  # what readers and type checkers see
         load_corpus_mean,
         prepare,
     )
+    from .explaining.lens_eval import LensEvaluation, evaluate_lens
+    from .explaining.lens_file import load_lens
+    from .explaining.lens_fit import fit_lens
+    from .explaining.lens_polish import Polish
     from .model.declaration import Declaration
     from .model.decoder import Decoder
     from .model.generate import Sampling
+    from .readout.lens import AffineLens, LogitLens
     from .readout.linear import LinearReadout
     from .records import ENTROPY, KL_TO_FINAL, Attribution, Examination, Segment, Target
     from .trace import Trace
@@ -38,6 +43,7 @@ if TYPE_CHECKING:  # what readers and type checkers see
 __version__ = "0.1.0"
 
 _HOME = {
+    "AffineLens": "readout.lens",
     "ArgumentError": "errors",
     "ArgumentTypeError": "errors",
     "ArtifactError": "errors",
@@ -53,11 +59,14 @@ _HOME = {
     "IGLensError": "errors",
     "Interval": "depths",
     "KL_TO_FINAL": "records",
+    "LensEvaluation": "explaining.lens_eval",
     "LinearReadout": "readout.linear",
+    "LogitLens": "readout.lens",
     "ModelLoadError": "errors",
     "NonFiniteError": "errors",
     "Observed": "attribution",
     "OutputError": "errors",
+    "Polish": "explaining.lens_polish",
     "Prepared": "explaining",
     "Reader": "explaining",
     "Sampling": "model.generate",
@@ -69,14 +78,18 @@ _HOME = {
     "UnsupportedModelError": "errors",
     "attribute": "attribution",
     "corpus_mean": "explaining",
+    "evaluate_lens": "explaining.lens_eval",
     "examine": "examining",
     "explain": "explaining",
+    "fit_lens": "explaining.lens_fit",
     "load_corpus_mean": "explaining",
+    "load_lens": "explaining.lens_file",
     "prepare": "explaining",
     "sensitivity": "attribution",
 }
 
 __all__ = [
+    "AffineLens",
     "ArgumentError",
     "ArgumentTypeError",
     "ArtifactError",
@@ -92,11 +105,14 @@ __all__ = [
     "IGLensError",
     "Interval",
     "KL_TO_FINAL",
+    "LensEvaluation",
     "LinearReadout",
+    "LogitLens",
     "ModelLoadError",
     "NonFiniteError",
     "Observed",
     "OutputError",
+    "Polish",
     "Prepared",
     "Reader",
     "Sampling",
@@ -108,9 +124,12 @@ __all__ = [
     "UnsupportedModelError",
     "attribute",
     "corpus_mean",
+    "evaluate_lens",
     "examine",
     "explain",
+    "fit_lens",
     "load_corpus_mean",
+    "load_lens",
     "prepare",
     "sensitivity",
 ]

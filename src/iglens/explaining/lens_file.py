@@ -53,6 +53,17 @@ def load_lens(decoder: Decoder, lens: str | Path = "auto") -> AbstractLens:
     return _fitting(decoder, read_lens_file(path), path)
 
 
+def lens_file(decoder: Decoder, lens: str | Path) -> Path | None:
+    """The file or folder that `load_lens` reads; None for "logit".
+
+    Raises:
+        ArgumentError: If there is no lens of this model in the cache.
+    """
+    if lens == "logit":
+        return None
+    return cached_lens(decoder) if lens == "auto" else Path(lens).expanduser()
+
+
 def read_lens_file(path: Path) -> AffineLens:
     """The lens in a file, whatever its model.
 
@@ -68,7 +79,7 @@ def read_lens_file(path: Path) -> AffineLens:
             layers=tuple(arrays["layers"].tolist()),
             weight=torch.from_numpy(arrays["weight"]),
             bias=torch.from_numpy(arrays["bias"]),
-            info=_info(fields),
+            info=info_from(fields),
         )
 
 
@@ -99,8 +110,8 @@ def _check_arrays(fields: Fields, arrays: dict[str, np.ndarray]) -> None:
             )
 
 
-def _info(fields: Fields) -> LensInfo:
-    """Where the lens comes from."""
+def info_from(fields: Fields) -> LensInfo:
+    """Where a lens comes from, as `dataclasses.asdict` wrote it."""
     versions = fields.record("versions")
     return LensInfo(
         model=model_info(fields.record("model")),

@@ -1,33 +1,34 @@
-"""Fitting a lens in closed form, from moments of the states of some text."""
+"""Fitting a lens: in closed form, and polished if that is wanted."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-
-import numpy as np
-import torch
-from torch import Tensor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from ..errors import ArgumentError
 from ..model.child import Progress, silent
 from ..model.decoder import Decoder
-from ..readout import MEMORY_BUDGET
-from ..readout.lens import AffineLens, LensInfo
+from ..readout.lens import AffineLens
 from ..readout.unembedding import unembedding_sha256
-from .choices import choose_layers
-from .lens_eval import scores_on
-from .lens_moments import MEMORY, accumulate, groups_within
+from .lens_checkpoint import Saver, read_checkpoint
+from .lens_gradient import differentiable
+from .lens_moments import MEMORY
 from .lens_parts import Parts, gather
-from .moments import Moments
-from .ridge import check_penalty, ridge_translator
+from .lens_polish import Polish, Polisher
+from .lens_ridge import fit_on, fitted_layers, info_of
+from .ridge import check_penalty
 
-PENALTIES = (0.01, 0.1, 1.0)
-"""Ridge penalties to choose from, relative to the mean variance of the states."""
 
-_PROBES = 4
-_PROBE_TOKENS = 128
+@dataclass(frozen=True)
+class Fitted:
+    """A lens, and the text behind it.
 
-Translators = Mapping[int, tuple[Tensor, Tensor]]
-"""`A` and `b` by layer."""
+    Attributes:
+        lens: The lens.
+        parts: What it was fitted on, and what was held out.
+    """
+
+    lens: AffineLens
+    parts: Parts
 
 
 def fit_lens(
@@ -38,6 +39,8 @@ def fit_lens(
     seed: int = 0,
     ridge: float | None = None,
     layers: str | Sequence[int] = "all",
+    polish: Polish | None = None,
+    checkpoint: str | Path | None = None,
     memory_budget: int = MEMORY,
     progress: Progress = silent,
 ) -> AffineLens:
@@ -55,6 +58,10 @@ def fit_lens(
         ridge: Penalty relative to the mean variance of the states; None to choose it
             by the divergence on another tenth of the documents.
         layers: Layers that get a translator: "all", "1,5,30", a slice, or numbers.
+        polish: How to go on by gradient descent on the divergence; None to stop at the
+            closed form.
+        checkpoint: File for the state of polishing. If it is there from an earlier
+            call with the same arguments, that is continued, to the same result.
         memory_budget: Bytes for moments, `16 d_model²` per layer. Where they do not
             fit, the model reads the text once for every group of layers that does.
         progress: Told how far it is.
@@ -65,7 +72,10 @@ def fit_lens(
     Raises:
         ArgumentError: If there is too little text (says how much is needed) or an
             argument does not fit.
-        NonFiniteError: If states are not finite; names the layer.
+        ArtifactError: If the checkpoint is one of other arguments.
+        NonFiniteError: If states are not finite (names the layer), or polishing
+            diverges.
+        UnsupportedModelError: If polishing is wanted and the head has no gradient.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -75,129 +85,95 @@ def fit_lens(
         >>> lens.name, lens.layers, lens.n_layers
         ('ridge', (0, 1), 2)
     """
-    if ridge is not None:
-        check_penalty(ridge)
-    chosen = fitted_layers(decoder, layers)  # before the model runs
-    parts = gather(decoder, texts, tokens=tokens, seed=seed, progress=progress)
-    return fit_on(
+    return fit(
         decoder,
-        parts,
-        chosen,
+        texts,
+        tokens=tokens,
+        seed=seed,
         ridge=ridge,
+        layers=layers,
+        polish=polish,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         memory_budget=memory_budget,
         progress=progress,
-    )
+    ).lens
 
 
-def fit_on(
+def fit(
     decoder: Decoder,
-    parts: Parts,
-    layers: Sequence[int],
+    texts: Iterable[str | Sequence[int]] | None = None,
     *,
+    source: str = "given texts",
+    tokens: int | None = None,
+    seed: int = 0,
     ridge: float | None = None,
+    layers: str | Sequence[int] = "all",
+    polish: Polish | None = None,
+    checkpoint: Path | None = None,
     memory_budget: int = MEMORY,
     progress: Progress = silent,
-) -> AffineLens:
-    """As `fit_lens`, on documents in token ids; what is held out is not looked at."""
-    groups = groups_within(memory_budget, layers, decoder.readout.d_model)
-    chosen = ridge
-    moments: dict[int, Moments] = {}
-    if chosen is None:
-        probes = _probes(layers)
-        wanted = groups[0] if len(groups) == 1 else probes
-        moments = accumulate(decoder, parts.fit, wanted, progress)
-        known = {layer: moments[layer] for layer in probes}
-        chosen = _choose(decoder, parts, known, progress)
-    translators = {}
-    for group in groups:
-        if len(groups) == 1 and moments:  # only what has not been read yet
-            accumulate(decoder, parts.choice, group, progress, moments)
-        else:
-            moments = accumulate(decoder, parts.learned, group, progress)
-        for layer in group:
-            translators[layer] = _translator(moments[layer], chosen, layer)
-            progress("solving", len(translators), len(layers))
-    settings = {"ridge": chosen, "ridge_chosen": ridge is None, **parts.settings}
-    return _lens(decoder, translators, info_of(decoder, "ridge", settings))
+) -> Fitted:
+    """As `fit_lens`, with the text; `source` says where that comes from."""
+    chosen = fitted_layers(decoder, layers)  # before the model runs
+    if ridge is not None:
+        check_penalty(ridge)
+    if polish is None and checkpoint is not None:
+        raise ArgumentError("`checkpoint` is for polishing: pass `polish` too.")
 
-
-def fitted_layers(decoder: Decoder, layers: str | Sequence[int]) -> tuple[int, ...]:
-    """Layers that get a translator, ascending, without the last.
-
-    Raises:
-        ArgumentError: If that leaves none, or names a layer there is not.
-    """
-    last = decoder.n_layers
-    wanted = choose_layers(layers, last)
-    if wanted is not None and (odd := sorted(set(wanted) - set(range(last + 1)))):
-        raise ArgumentError(
-            f"`layers` names {odd[0]}; {decoder.info.id} has 0 to {last}."
+    def gathered() -> Parts:
+        return gather(
+            decoder, texts, source=source, tokens=tokens, seed=seed, progress=progress
         )
-    chosen = tuple(i for i in range(last) if wanted is None or i in wanted)
-    if not chosen:
-        raise ArgumentError(
-            f"`layers` {layers!r} leaves nothing to fit: layer {last} is the identity."
-        )
-    return chosen
 
+    known = None if texts is None else gathered()
 
-def info_of(decoder: Decoder, method: str, settings: dict[str, object]) -> LensInfo:
-    """Where a lens that is made now comes from."""
-    return LensInfo(
-        model=decoder.info,
-        unembed_sha256=unembedding_sha256(decoder.readout),
-        method=method,
-        settings=settings,
-        versions=decoder.provenance().versions,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _probes(layers: Sequence[int]) -> tuple[int, ...]:
-    """A few layers, evenly spaced."""
-    places = np.linspace(0, len(layers) - 1, min(_PROBES, len(layers)))
-    return tuple(layers[int(place)] for place in places.round())
-
-
-def _choose(
-    decoder: Decoder, parts: Parts, known: Mapping[int, Moments], progress: Progress
-) -> float:
-    """The penalty of least divergence at a few layers, on documents not fitted on.
-
-    By the mean of its logarithm: early layers are far off and late ones close, and
-    each is to count.
-    """
-    found = {}
-    for done, penalty in enumerate(PENALTIES, 1):
-        parts_of = {i: _translator(m, penalty, i) for i, m in known.items()}
-        (scores,) = scores_on(
+    def begin() -> Fitted:
+        parts = known or gathered()
+        lens = fit_on(
             decoder,
-            [_lens(decoder, parts_of)],
-            parts.choice,
-            tuple(known),
-            tokens=_PROBE_TOKENS,
-            memory_budget=MEMORY_BUDGET,
+            parts,
+            chosen,
+            ridge=ridge,
+            memory_budget=memory_budget,
+            progress=progress,
         )
-        found[penalty] = float(np.log(scores.kl_bits.clip(1e-9)).mean())
-        progress("choosing the penalty", done, len(PENALTIES))
-    return min(found, key=found.__getitem__)
+        return Fitted(lens, parts)
+
+    if polish is None:
+        return begin()
+    differentiable(decoder.readout)  # before the long run
+    asked = {
+        "unembed_sha256": unembedding_sha256(decoder.readout),
+        "weights_sha256": decoder.info.weights_sha256,
+        "text": None if known is None else known.learned.sha256,
+        "tokens": tokens,
+        "seed": seed,
+        "ridge": ridge,
+        "layers": list(chosen),
+        "polish": asdict(polish),
+    }
+    return _polished(decoder, begin, polish, asked, checkpoint, progress)
 
 
-def _translator(moments: Moments, penalty: float, layer: int) -> tuple[Tensor, Tensor]:
-    """`A` and `b` in float32."""
-    weight, bias = ridge_translator(moments, penalty, layer=layer)
-    return weight.float().cpu(), bias.float().cpu()
-
-
-def _lens(
-    decoder: Decoder, translators: Translators, info: LensInfo | None = None
-) -> AffineLens:
-    """A lens of these translators."""
-    return AffineLens(
-        "ridge",
-        decoder.n_layers,
-        tuple(translators),
-        torch.stack([weight for weight, _ in translators.values()]),
-        torch.stack([bias for _, bias in translators.values()]),
-        info,
-    )
+def _polished(
+    decoder: Decoder,
+    begin: Callable[[], Fitted],
+    polish: Polish,
+    asked: Mapping[str, object],
+    checkpoint: Path | None,
+    progress: Progress,
+) -> Fitted:
+    """A polished lens, from the closed form or from where an earlier call was left."""
+    saved = None if checkpoint is None else read_checkpoint(checkpoint, asked)
+    begun = begin() if saved is None else Fitted(saved.lens, saved.parts)
+    polisher = Polisher(decoder, begun.lens, polish)
+    if saved is not None:
+        polisher.resume(saved.step, saved.velocity)
+    save = None
+    if checkpoint is not None:
+        save = Saver(checkpoint, asked, polisher, begun.lens, begun.parts)
+    polisher.run(begun.parts.learned.pieces, progress, save)
+    assert begun.lens.info is not None  # the closed form has it
+    settings = {**begun.lens.info.settings, "polish": asdict(polish)}
+    info = info_of(decoder, "ridge, polished", settings)
+    return Fitted(polisher.lens(begun.lens, info), begun.parts)
