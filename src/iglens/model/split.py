@@ -32,37 +32,30 @@ def find_sublayers(runner: Runner, stream: Stream) -> Sublayers:
     """
     if len(stream.enter) > 1:
         return _unsplit(stream, f"its stream is {len(stream.enter)} tensors")
+    ids = arbitrary_tokens(runner.model, LEARNED)
     other = arbitrary_tokens(runner.model, PROVED).flip(1)
     try:
-        learned = record_flow(runner, stream, arbitrary_tokens(runner.model, LEARNED))
+        learned = record_flow(runner, stream, ids)
         proved = record_flow(runner, stream, other, values=True)
-        found, again = (
-            [cut_block(flow, stream, layer) for layer in range(1, stream.n_layers + 1)]
-            for flow in (learned, proved)
-        )
-        plans = [
-            _plan(layer, name, cutting)
-            for layer, (name, cutting) in enumerate(
-                zip(stream.names, found, strict=True), 1
-            )
-        ]
-        seen = _seen(runner, stream, other, plans)
-        plans = [
-            _proved(plan, proved, cutting, seen)
-            for plan, cutting in zip(plans, again, strict=True)
-        ]
-        answers = try_modules(runner, stream, other, questions(proved, again))
-        if more := block_questions(proved, stream, again, answers):
-            answers = try_modules(runner, stream, other, more) | answers
     except UnsupportedModelError as error:
         return _unsplit(stream, f"its operations cannot be followed: {error}")
-    flows = (learned, proved)
-    return Sublayers(
-        tuple(
-            replace(plan, parts=described(flows, plan, pair, answers))
-            for plan, *pair in zip(plans, found, again, strict=True)
-        )
-    )
+    layers = range(1, stream.n_layers + 1)
+    found = [cut_block(learned, stream, layer) for layer in layers]
+    again = [cut_block(proved, stream, layer) for layer in layers]
+    plans = [
+        _plan(layer, name, cutting)
+        for layer, name, cutting in zip(layers, stream.names, found, strict=True)
+    ]
+    seen = _seen(runner, stream, other, plans)
+    answers = try_modules(runner, stream, other, questions(proved, again))
+    if more := block_questions(proved, stream, again, answers):
+        answers = try_modules(runner, stream, other, more) | answers
+    blocks = []
+    for plan, *pair in zip(plans, found, again, strict=True):
+        held = _proved(plan, proved, pair[1], seen)
+        parts = described((learned, proved), held, pair, answers)
+        blocks.append(replace(held, parts=parts))
+    return Sublayers(tuple(blocks))
 
 
 def _unsplit(stream: Stream, reason: str) -> Sublayers:

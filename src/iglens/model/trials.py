@@ -1,33 +1,25 @@
-"""What modules do, tried out on what they were given.
+"""Trying modules out inside one forward pass, on what they are given there."""
 
-Do they mix tokens, is what writes linear, has each head its own place? Everything is
-tried inside one forward pass: when a module returns, it is called again on copies of
-its arguments in which one thing is changed.
-"""
-
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache
 
 from .attention import intercepted_attention
 from .boundaries import boundaries
 from .dataflow import ModuleCall
+from .experiments import Case, frozen, linear_width, mixes_tokens, separate_heads
 from .runner import Runner
 from .stream import Stream
-from .structure import Place, get, put, tensors
+from .structure import Place, tensors
 
 Key = tuple[int, str, int]
 """Layer number of a block, name of a module, number of its call within the block."""
-
-_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
-"""What a module may raise that is called out of its turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +123,7 @@ class _Trial:
         """What runs before and after the module of that name."""
 
         def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-            given = _frozen((args, kwargs))
+            given = frozen((args, kwargs))
             self._written[name] = next(
                 (t for _, t in tensors(given) if t.is_floating_point()), torch.empty(0)
             )
@@ -178,143 +170,27 @@ class _Trial:
         attended: list[tuple[int, ...]],
     ) -> None:
         """Try what is asked of one call."""
-
-        def again(changed: Any) -> Any:
-            args, kwargs = _frozen(changed)
-            return module(*args, **kwargs)
-
+        case = Case(module, given, output, self._tokens)
         if (part := self._writers.get(called)) is not None:
-            self.answers[key(part)].width = self._width(again, given, output)
+            self.answers[key(part)].width = linear_width(case)
         if (question := self._questions.get(called)) is None:
             return
         answer = self.answers[called]
-        answer.mixes = self._mixes(again, given, output, question)
-        if question.attends:
-            heads = self._heads(again, given, question, attended)
-            answer.heads = heads if isinstance(heads, int) else None
-            answer.heads_reason = heads if isinstance(heads, str) else None
-
-    def _mixes(
-        self, again: Callable[..., Any], given: Any, output: Any, question: Question
-    ) -> bool | None:
-        """Whether another first token changes what later ones get."""
-        changed = given
-        for place in question.call.given:
-            tensor = get(given, place)
-            if (axis := self._token_axis(tensor)) is None:
-                continue
-            first, second = tensor.select(axis, 0), tensor.select(axis, 1)
-            other = tensor.clone()
-            other.select(axis, 0).copy_(second - 2 * first)
-            changed = put(changed, place, other)
-        try:
-            same, moved = again(given), again(changed)
-        except _FAILURES:
-            return None
-        found = None
-        for place in question.returned:
-            before = get(output, place)
-            if (axis := self._token_axis(before)) is None:
-                continue
-            if _differ(get(same, place), before):
-                return None
-            later = [
-                tensor.narrow(axis, 1, self._tokens - 1)
-                for tensor in (before, get(moved, place))
-            ]
-            found = bool(found) or _differ(*later)
-        return found
-
-    def _width(self, again: Callable[..., Any], given: Any, output: Any) -> int | None:
-        """Width of what a module takes that maps each token alone and linearly."""
-        (place, taken), *more = [
-            (place, tensor)
-            for place, tensor in tensors(given)
-            if tensor.is_floating_point()
-        ]
-        axis = self._token_axis(taken)
-        if more or axis is None or not isinstance(output, Tensor):
-            return None
-        if taken.numel() != taken.shape[-1] * self._tokens:
-            return None
-        try:
-            offset = again(put(given, place, torch.zeros_like(taken)))
-            mixed = again(put(given, place, 2 * taken + taken.flip(axis)))
-        except _FAILURES:
-            return None
-        update = output - offset
-        expected = 2 * update + update.flip(axis) + offset
-        return None if _differ(mixed, expected, steps=8) else taken.shape[-1]
-
-    def _heads(
-        self,
-        again: Callable[..., Any],
-        given: Any,
-        question: Question,
-        attended: list[tuple[int, ...]],
-    ) -> int | str:
-        """Number of heads that have their own pieces, or why they have not."""
-        if not attended:
-            return "its attention does not run through Transformers' AttentionInterface"
-        if len(attended) > 1:
-            return f"it attends {len(attended)} times"
+        answer.mixes = mixes_tokens(case, tuple(question.call.given), question.returned)
+        if not question.attends:
+            return
         if question.writer is None:
-            return "no single linear module writes its update"
-        heads, name = attended[0][2], question.writer.name
-        pieces = []
-        for head in (None, 0, heads - 1):
-            self._changed_head = head
-            try:
-                again(given)
-            except _FAILURES as error:
-                return f"it cannot be run again alone ({type(error).__name__})"
-            finally:
-                self._changed_head = None
-            taken = self._written[name]
-            if taken.shape[-1] != heads * attended[0][3]:
-                return (
-                    f"its writer takes {taken.shape[-1]} numbers per token, which are "
-                    f"not {heads} heads of {attended[0][3]}"
-                )
-            pieces.append(taken.unflatten(-1, (heads, -1)))
-        for head, moved in zip((0, heads - 1), pieces[1:], strict=True):
-            others = [h for h in range(heads) if h != head]
-            if not _differ(moved[..., head, :], pieces[0][..., head, :]) or _differ(
-                moved[..., others, :], pieces[0][..., others, :]
-            ):
-                return "what stands between the heads and its writer mixes them"
-        return heads
+            answer.heads_reason = "no single linear module writes its update"
+            return
+        answer.heads, answer.heads_reason = separate_heads(
+            partial(self._written_with, case, question.writer.name), attended
+        )
 
-    def _token_axis(self, tensor: Any) -> int | None:
-        """The axis of tokens of a tensor of one text."""
-        shape = tensor.shape if isinstance(tensor, Tensor) else ()
-        return next((a for a, size in enumerate(shape) if size == self._tokens), None)
-
-
-def _frozen(structure: Any) -> Any:
-    """A copy of arguments that calling with them does not change, caches included."""
-    if isinstance(structure, Tensor):
-        return structure.clone()
-    if isinstance(structure, Cache):
-        return copy.deepcopy(structure)
-    if isinstance(structure, dict):
-        return {name: _frozen(item) for name, item in structure.items()}
-    if type(structure) in (tuple, list):
-        return type(structure)(_frozen(item) for item in structure)
-    return structure
-
-
-def _differ(one: Tensor, other: Tensor, *, steps: int = 1) -> bool:
-    """Whether two results differ by more than rounding, in the root mean square.
-
-    In half precision by more than `steps` steps of the dtype: one for numbers that are
-    equal but for the order of sums, more for those computed in another way. Sums of
-    many products round by more than one step in the wider dtypes.
-    """
-    if one.shape != other.shape:
-        return True
-    if one.dtype in (torch.float32, torch.float64):
-        steps = 64
-    gap, size = ((one - other).double(), other.double())
-    least = steps * torch.finfo(one.dtype).eps
-    return bool(gap.square().sum() > least**2 * size.square().sum())
+    def _written_with(self, case: Case, writer: str, head: int | None) -> Tensor:
+        """What the writer takes, with one head of the attention changed."""
+        self._changed_head = head
+        try:
+            case.again(case.given)
+        finally:
+            self._changed_head = None
+        return self._written[writer]
