@@ -45,6 +45,7 @@ class Trace:
         warnings: Sentences a reader must see.
         measure: What the readout is judged by: distributions, or the logits themselves
             where they are not of one distribution.
+        labels: Names of what the logits stand for, if it is no tokens.
     """
 
     token_ids: Int[Tensor, " text"]
@@ -64,6 +65,7 @@ class Trace:
     provenance: Provenance
     warnings: tuple[str, ...] = ()
     measure: Measure = "total_variation"
+    labels: tuple[str, ...] | None = None
 
     @property
     def n_layers(self) -> int:

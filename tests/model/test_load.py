@@ -191,8 +191,13 @@ def test_a_broken_config_is_refused(copied, content):
         ({"model_type": "zorg"}, ModelLoadError, "does not recognize"),
         (
             {"architectures": ["LlamaForSequenceClassification"]},
+            ModelLoadError,
+            "lacks 1 weights of the model .score.weight.; they would be random",
+        ),
+        (
+            {"architectures": ["LlamaForTokenClassification"]},
             UnsupportedModelError,
-            "is a LlamaForSequenceClassification: it has no next-token",
+            "is a LlamaForTokenClassification: it has no next-token",
         ),
         (
             {"architectures": ["LlamaForQuestionAnswering"]},

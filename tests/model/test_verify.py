@@ -208,13 +208,10 @@ WRONG_KINDS = {
             )
         )
     ),
-    "LlamaForSequenceClassification has no next-token": lambda: (
-        hf.LlamaForSequenceClassification(hf.LlamaConfig(**SIZES))
-    ),
     "LlamaForTokenClassification has no next-token": lambda: (
         hf.LlamaForTokenClassification(hf.LlamaConfig(**SIZES))
     ),
-    "LlamaForQuestionAnswering gives no logits": lambda: hf.LlamaForQuestionAnswering(
+    "LlamaForQuestionAnswering has no next-token": lambda: hf.LlamaForQuestionAnswering(
         hf.LlamaConfig(**SIZES)
     ),
     "LlamaModel gives no logits": lambda: hf.LlamaModel(hf.LlamaConfig(**SIZES)),

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from ..errors import ArgumentError
 from ..readout import MEMORY_BUDGET
 from ..readout.lens import AbstractLens
+from ..readout.measure import meaningful_unit
 from ..records import Attribution, ReadoutInfo, Unit, check_unit
 from ..trace import Trace
 from .baseline import BaselineLike
@@ -29,7 +31,7 @@ def attribute(
     layers: Sequence[int] | None = None,
     baseline: BaselineLike = "embedding",
     lens: AbstractLens | None = None,
-    unit: Unit = "probability",
+    unit: Unit | None = None,
     estimator: AbstractEstimator | None = None,
     diagnostics: bool | None = None,
     precision: torch.dtype | None = None,
@@ -45,12 +47,14 @@ def attribute(
     Args:
         trace: States, and the model's own logits to verify them by.
         targets: What to explain: tokens, sets, contrasts, `ENTROPY`, `KL_TO_FINAL`, or
-            a `Scalar`; None for the tokens the text has there.
+            a `Scalar`; None for the tokens the text has there, or the label that a
+            classifier finds most probable.
         layers: Layers the path stops at; None for all that were traced.
         baseline: Where the path starts; see `iglens.attribution.baseline`.
         lens: What every state is read through; None for the head alone. Each credit is
             then split into what the block wrote and what the translator changed.
-        unit: Unit of levels and credits; logarithms are natural.
+        unit: Unit of levels and credits; logarithms are natural. None for probability,
+            or logits where they are of no distribution (a reward).
         estimator: `Observed()` (default) or `Gradient(n_steps, rule)`.
         diagnostics: Whether to read ranks, divergences and top tokens; None for up
             to 64 rows.
@@ -72,13 +76,21 @@ def attribute(
     References:
         arXiv:2606.29693 for the identity.
     """
-    check_unit(unit)
+    if unit is not None:
+        check_unit(unit)
+    unit = meaningful_unit(unit, trace.measure, trace.readout.vocab_size)
     estimator = estimator or Observed()
     rows = resolve_rows(trace, targets)
     path = make_path(trace, layers, baseline, lens)
     verdict = judge(path, rows, unit, strict=strict, memory_budget=memory_budget)
+    distributed = trace.measure == "total_variation"
     if diagnostics is None:
-        diagnostics = len(rows.targets) <= DIAGNOSED_ROWS
+        diagnostics = len(rows.targets) <= DIAGNOSED_ROWS and distributed
+    elif diagnostics and not distributed:
+        raise ArgumentError(
+            "`diagnostics` are of a distribution (ranks, divergences, the most "
+            "probable), and these logits are of none. Leave them out."
+        )
     if precision is not None:
         trace = trace.with_precision(precision)
     reading = read_paths(
@@ -120,7 +132,7 @@ def _record(
         levels=reading.levels,
         credits=np.where(np.isnan(steps), np.nan, credits),
         writes=np.where(np.isfinite(writes), writes if observed else np.nan, np.nan),
-        top1=reading.top1,
+        top1=reading.top1 & (trace.measure == "total_variation"),
         model_value=verdict.model_value,
         fidelity=verdict.fidelity,
         log_fidelity=verdict.log_fidelity,
@@ -161,6 +173,7 @@ def _readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
         kind=trace.readout.kind,
         dtype=str(trace.readout.precision).removeprefix("torch."),
         postprocess=trace.readout.postprocess,
-        tolerance=trace.tolerance.total_variation,
+        tolerance=trace.tolerance.of(trace.measure),
         power=float(np.fmax(verdict.power, trace.power)),
+        measure=trace.measure,
     )

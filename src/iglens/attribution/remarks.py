@@ -90,13 +90,15 @@ def _baseline_warning(
         "log_odds": start.sigmoid(),
     }[unit]
     single = torch.tensor([t.kind in ("token", "set") for t in rows.targets])
-    large = (p_base > LARGE_BASELINE) & single
+    chance = 1 / path.trace.readout.vocab_size  # of few labels each is likely
+    limit = max(LARGE_BASELINE, 2 * chance)
+    large = (p_base > limit) & single
     if not bool(large.any()):
         return []
     worst = int(p_base.nan_to_num().masked_fill(~single, -1.0).argmax())
     return [
         f"The {path.baseline.kind} baseline already gives {int(large.sum())} of "
-        f"{len(rows.targets)} targets more than {LARGE_BASELINE} (most: "
+        f"{len(rows.targets)} targets more than {limit:.2g} (most: "
         f"{rows.targets[worst].text!r}, {float(p_base[worst]):.3f}); the credits "
         "show only what is added to that."
     ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import ArgumentError, TargetError
@@ -56,7 +56,7 @@ def resolve_rows(trace: Trace, targets: Targets) -> Rows:
     named = [(row, t.target if isinstance(t, Scalar) else t) for row, t in pairs]
     wanted: list[list[int]] = [[] for _ in trace.positions]
     for row, target in named:
-        _check_target(target, trace.readout.vocab_size)
+        _check_target(target, trace)
         tokens = (*target.ids, *target.against)
         wanted[row] += [token for token in tokens if token not in wanted[row]]
     slots = max(1, *(len(tokens) for tokens in wanted))
@@ -97,11 +97,10 @@ def against_best_rival(
     found = []
     for row, target in _pairs(trace, targets):
         assert isinstance(target, Target)  # nothing else was let in
-        _check_target(target, trace.readout.vocab_size)
-        if trace.logits is None:
-            logits = trace.readout.logits(trace.states[-1, [row]])[0]
-        else:
-            logits = trace.logits[row]
+        _check_target(target, trace)
+        logits = _own_logits(trace, row)
+        if len(target.ids) == len(logits):
+            raise TargetError(f"{target.text!r} has no rival: there is nothing else.")
         others = logits.float().index_fill(
             0, torch.tensor(target.ids, device=logits.device), -torch.inf
         )
@@ -139,7 +138,10 @@ def _pairs(trace: Trace, targets: Targets) -> list[tuple[int, Explained]]:
 
 
 def _own_token(trace: Trace, row: int) -> Target:
-    """The token that follows in the text."""
+    """The token that follows in the text, or the label that is most probable."""
+    if trace.labels is not None:
+        best = int(_own_logits(trace, row).argmax())
+        return Target((best,), trace.decode(best))
     position = int(trace.positions[row])
     if position >= len(trace.token_ids):
         raise TargetError(
@@ -149,8 +151,20 @@ def _own_token(trace: Trace, row: int) -> Target:
     return Target((int(trace.token_ids[position]),), trace.token_texts[position])
 
 
-def _check_target(target: Target, vocab_size: int) -> None:
-    """Refuse ids outside the vocabulary."""
+def _own_logits(trace: Trace, row: int) -> Float[Tensor, " vocab"]:
+    """The model's own logits, or those of the last state where they are not known."""
+    if trace.logits is None:
+        return trace.readout.logits(trace.states[-1, [row]])[0]
+    return trace.logits[row]
+
+
+def _check_target(target: Target, trace: Trace) -> None:
+    """Refuse ids outside the vocabulary, and scalars of a distribution without one."""
+    vocab_size = trace.readout.vocab_size
+    if target.kind in ("entropy", "kl") and trace.measure == "logit":
+        raise TargetError(
+            f"{target.text!r} is of a distribution, and these logits have none."
+        )
     tokens = (*target.ids, *target.against)
     if bad := [token for token in tokens if not 0 <= token < vocab_size]:
         raise TargetError(

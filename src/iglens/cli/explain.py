@@ -44,7 +44,7 @@ def explain_command(
     special_tokens: o.SpecialTokens = True,
     positions: o.Positions = "answer",
     layers: o.Layers = "all",
-    unit: o.Unit = "probability",
+    unit: o.Unit = None,
     baseline: o.Baseline = None,
     lens: o.Lens = "logit",
     estimator: o.Estimator = "observed",

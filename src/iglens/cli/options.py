@@ -52,7 +52,11 @@ Positions = Annotated[
 
 Layers = Annotated[str, _reading(help="Layers to stop at: all, 1,5,30 or ::4.")]
 Unit = Annotated[
-    str, _reading(help="probability, log_probability, log_odds (nats) or logit.")
+    str | None,
+    _reading(
+        help="probability, log_probability, log_odds (nats) or logit; default: "
+        "probability, or the logit of a reward model."
+    ),
 ]
 Baseline = Annotated[
     list[str] | None,

@@ -74,8 +74,10 @@ def _baseline(text: str) -> "str | np.ndarray":
     return vector
 
 
-def parse_unit(name: str) -> "Unit":
-    """A unit by its name."""
+def parse_unit(name: str | None) -> "Unit | None":
+    """A unit by its name; None for the model's usual one."""
+    if name is None:
+        return None
     from ..records import UNITS
 
     for unit in UNITS:

@@ -136,6 +136,8 @@ def _plan(
         raise ArgumentError("Pass `target` (next token) or `answer` (text), not both.")
     if max_new_tokens < 0:
         raise ArgumentError(f"`max_new_tokens` is {max_new_tokens}; it must be >= 0.")
+    if decoder.labels is not None:
+        return _plan_of_labels(decoder, tuple(prompt_ids), target, answer, positions)
     n_prompt, ids = len(prompt_ids), tuple(prompt_ids)
     named = positions if isinstance(positions, str) else None
     if target is not None:
@@ -148,6 +150,26 @@ def _plan(
     elif max_new_tokens and named in ("answer", "all"):
         ids += tuple(decoder.generate(prompt_ids, max_new_tokens, sampling))
     return _Plan(ids, tuple(choose_positions(positions, n_prompt, len(ids))), None)
+
+
+def _plan_of_labels(
+    decoder: Decoder,
+    ids: tuple[int, ...],
+    target: TargetLike | Sequence[TargetLike] | None,
+    answer: str | Sequence[int] | None,
+    positions: str | Sequence[int],
+) -> _Plan:
+    """The text as it is: a classifier answers once, and says nothing itself."""
+    if answer is not None:
+        raise ArgumentError(
+            "A classifier answers with a label: pass the whole text as the prompt, and "
+            "the label as `target`."
+        )
+    chosen: Sequence[int] = decoder.explainable(ids)
+    if positions not in ("answer", "all"):
+        chosen = choose_positions(positions, len(ids), len(ids) + 1)
+    targets = None if target is None else _targets(decoder, target, ids)
+    return _Plan(ids, tuple(chosen), targets)
 
 
 def _targets(

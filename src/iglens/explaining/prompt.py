@@ -27,7 +27,7 @@ def explain(
     contrast: str | int | Target | None = None,
     positions: str | Sequence[int] = "answer",
     layers: str | Sequence[int] = "all",
-    unit: Unit = "probability",
+    unit: Unit | None = None,
     baseline: StartLike | Sequence[StartLike] = "embedding",
     lens: str | Path | AbstractLens = "logit",
     estimator: str | AbstractEstimator = "observed",
@@ -46,7 +46,8 @@ def explain(
 
     By default the model continues the prompt greedily and every token it adds is
     explained. An `answer` is explained instead of a continuation; a `target` is
-    explained as the next token, and nothing is generated.
+    explained as the next token, and nothing is generated. Of a classifier the label it
+    finds most probable is explained, or the labels named as `target`.
 
     Args:
         decoder: The model.
@@ -61,7 +62,7 @@ def explain(
             predicted tokens.
         layers: "all", "1,5,30", a slice as "::4", or numbers.
         unit: "probability", "log_probability", "log_odds" or "logit"; natural
-            logarithms.
+            logarithms. None for probability, or the logit of a reward model.
         baseline: "embedding", "zero", "mean", "paper-mean", "corpus:FILE",
             "prompt:TEXT", a `CorpusMean`, or a vector; several are averaged.
         lens: "logit" for the head alone, "auto" for the lens fitted last on this model,

@@ -21,14 +21,14 @@ class Reader:
     """Unit, baseline, lens and estimator: what is done with states once they are there.
 
     Attributes:
-        unit: Unit of levels and credits.
+        unit: Unit of levels and credits; None for the model's usual one.
         baseline: Where paths start; several are averaged.
         lens: What states are read through: a name, a file, or a lens.
         estimator: The rule of credit.
         precision: Dtype of the readout; None for float32 at least.
     """
 
-    unit: Unit = "probability"
+    unit: Unit | None = None
     baseline: StartLike | Sequence[StartLike] = "embedding"
     lens: str | Path | AbstractLens = "logit"
     estimator: AbstractEstimator = field(default_factory=Observed)
@@ -40,11 +40,13 @@ class Reader:
         Raises:
             IGLensError: If a name is unknown, or the lens is another model's.
         """
-        check_unit(self.unit)
+        if self.unit is not None:
+            check_unit(self.unit)
+        unit = decoder.unit(self.unit)
         check_start(self.baseline)
         lens = self.lens
         loaded = lens if isinstance(lens, AbstractLens) else load_lens(decoder, lens)
-        return replace(self, lens=loaded)
+        return replace(self, unit=unit, lens=loaded)
 
     def of(
         self,

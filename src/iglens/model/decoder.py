@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from .. import __version__
-from ..errors import ArgumentError, ArgumentTypeError, UnsupportedModelError
+from ..errors import ArgumentError, ArgumentTypeError
 from ..readout import AbstractReadout
-from ..records import ModelInfo, Provenance, Target
+from ..readout.measure import meaningful_unit
+from ..records import ModelInfo, Provenance, Target, Unit
 from ..trace import Trace
 from .capture import states_of
 from .declaration import Declaration
 from .generate import Sampling, continuation
 from .injected import model_lock
-from .load import Source, load_model
+from .kinds import refuse_other_kinds
+from .labels import Labels, labels_of
+from .load import load_model
 from .noise import keeps_texts_apart
+from .pooling import as_it_answers, n_tokens, skipped_padding
 from .runner import Runner, text_config
+from .source import Source, now, versions
 from .split import find_sublayers
 from .sublayers import Sublayers
 from .text import Prompt, TextCodec
@@ -32,7 +35,10 @@ from .verify import Verified, verify
 
 
 class Decoder:
-    """A causal language model whose residual stream and readout have been proved.
+    """A model whose residual stream and readout have been proved.
+
+    A causal language model, or a classifier or reward model built on one: to it its
+    labels are what tokens are to the other, and only whole texts can be explained.
 
     Making one runs the model a few times on short texts. The model is left as it was
     found: no lasting hook, no changed mode, also after an exception.
@@ -41,6 +47,7 @@ class Decoder:
         model: The Hugging Face model.
         tokenizer: The Hugging Face tokenizer, or None.
         verified: The stream, the readout, and how well they were proved.
+        labels: What the logits stand for; None if they stand for tokens.
         declaration: What was said about the model when this was made.
 
     Raises:
@@ -63,16 +70,20 @@ class Decoder:
                 f"`model` is a {type(model).__name__}; pass a loaded Transformers "
                 "model, or use `Decoder.from_pretrained` with a name."
             )
-        _refuse_other_kinds(model)
+        refuse_other_kinds(model)
         self.declaration = declaration = declaration or Declaration()
         self.model, self.tokenizer = model, tokenizer
-        self._runner = Runner(model, declaration.inputs)
         self._source = source or Source(id=type(model).__name__)
         with model_lock(model):
+            self._runner = as_it_answers(Runner(model, declaration.inputs))
             proved = verify(self._runner, declaration)
         notes = (*self._source.warnings, *proved.notes)
         self.verified: Verified = replace(proved, notes=notes)
-        self._codec = TextCodec(tokenizer, self.readout.vocab_size)
+        size = self.readout.vocab_size
+        self.labels: Labels | None = None
+        if self._runner.pooled:
+            size, self.labels = n_tokens(model), labels_of(model, size)
+        self._codec = TextCodec(tokenizer, size)
 
     @classmethod
     def from_pretrained(
@@ -161,7 +172,7 @@ class Decoder:
             ArgumentError: If it is empty, or longer than the model's context.
         """
         if chat:
-            ids = self._codec.encode_chat(prompt, system)
+            ids = self._codec.encode_chat(prompt, system, reply=self.labels is None)
         elif system is not None:
             raise ArgumentError("`system` needs `chat=True`.")
         else:
@@ -191,9 +202,13 @@ class Decoder:
     def target(self, named: str | int, prompt_ids: Sequence[int] = ()) -> Target:
         """The token that an id is, or the token or set split at `|` that a text names.
 
+        Of a classifier the labels, by name or number.
+
         Raises:
-            TargetError: If a piece is not one token of this vocabulary.
+            TargetError: If a piece is not one token of this vocabulary, or no label.
         """
+        if self.labels is not None:
+            return self.labels.target(named)
         return self._codec.target(named, prompt_ids)
 
     def token_text(self, token: int) -> str:
@@ -206,7 +221,13 @@ class Decoder:
         max_new_tokens: int,
         sampling: Sampling | None = None,
     ) -> list[int]:
-        """Token ids the model goes on with: greedy, or sampled."""
+        """Token ids the model goes on with: greedy, or sampled.
+
+        Raises:
+            ArgumentError: If it is a classifier, or the context is too small.
+        """
+        if self.labels is not None:
+            raise ArgumentError(f"{self._source.id} judges texts and generates none.")
         self.check_length(len(prompt_ids) + max_new_tokens)
         return continuation(self.model, prompt_ids, max_new_tokens, sampling)
 
@@ -223,8 +244,7 @@ class Decoder:
 
         Args:
             ids: Token ids of the text.
-            positions: Indices of predicted tokens, from 1 (what the first token
-                predicts) to the length of the text (what would come next).
+            positions: Indices of predicted tokens, out of `explainable`.
             layers: Layers to keep, None for all; 0 and the last are always kept.
             prompt: The text as the user gave it, for the record.
             settings: What else a rerun needs, for the record.
@@ -263,17 +283,7 @@ class Decoder:
                 f"`texts` holds {len(texts)} and `positions` {len(positions)}; give "
                 "at least one text, and positions for each."
             )
-        if len(texts) == 1 or self.batch_safe:
-            return self._traces(texts, positions, layers, None, settings)
-        note = (
-            f"{self._source.id} gives a text other probabilities among other texts; "
-            "the texts were run one by one."
-        )
-        found = [
-            self.trace(ids, wanted, layers=layers, settings=settings)
-            for ids, wanted in zip(texts, positions, strict=True)
-        ]
-        return [replace(t, warnings=(*t.warnings, note)) for t in found]
+        return self._traces(texts, positions, layers, None, settings)
 
     @cached_property
     def sublayers(self) -> Sublayers:
@@ -314,55 +324,56 @@ class Decoder:
         prompt: str | None,
         settings: dict[str, object] | None,
     ) -> list[Trace]:
-        """Traces of some texts, in one forward pass."""
+        """Traces of some texts, in one forward pass where that can be."""
         for ids in texts:
             self.check_length(len(ids))
-        tracer = Tracer(
+        provenance = self.provenance(prompt, settings)
+        if len(texts) == 1 or self.batch_safe:
+            return self._tracer.traces(texts, positions, layers, provenance)
+        return self._tracer.one_by_one(texts, positions, layers, provenance)
+
+    @property
+    def _tracer(self) -> Tracer:
+        """What makes traces."""
+        return Tracer(
             self._runner,
             self.verified,
             self._codec,
             self._source.id,
             self.declaration.causal,
+            self.labels,
+            self._skipped,
         )
-        return tracer.traces(
-            texts, positions, layers, self.provenance(prompt, settings)
-        )
+
+    @cached_property
+    def _skipped(self) -> int | None:
+        """The padding token at a text's end that is read over, if there is one."""
+        return skipped_padding(self._runner, self.verified.noise)
+
+    def explainable(self, ids: Sequence[int]) -> range:
+        """Positions with logits: from 1, the token after the first, to what comes next.
+
+        Only the last of them where the model answers to whole texts alone.
+        """
+        return self._tracer.explainable(ids)
+
+    def unit(self, wanted: Unit | None = None) -> Unit:
+        """A unit that means something for this model; for None the usual one."""
+        return meaningful_unit(wanted, self._runner.measure, self.readout.vocab_size)
 
     def provenance(
         self, prompt: str | None = None, settings: dict[str, object] | None = None
     ) -> Provenance:
         """What a rerun needs, besides the token ids."""
-        import transformers
-
         config = getattr(self.model, "config", None)
         attention = getattr(config, "_attn_implementation", None)
-        return Provenance(
-            model=self.info,
-            prompt=prompt,
-            versions={
-                "iglens": __version__,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            settings={"attn_implementation": attention, **(settings or {})},
-        )
+        settings = {"attn_implementation": attention, **(settings or {})}
+        return Provenance(self.info, prompt, versions(), now(), settings)
 
     @property
     def info(self) -> ModelInfo:
         """Identity of the model."""
-        source = self._source
-        return ModelInfo(
-            id=source.id,
-            path=source.path,
-            revision=source.revision,
-            weights_sha256=source.weights_sha256,
-            dtype=str(self.readout.dtype).removeprefix("torch."),
-            n_layers=self.n_layers,
-            vocab_size=self.readout.vocab_size,
-            architecture=type(self.model).__name__,
-            note=source.note,
-        )
+        return self._source.info(self.model, self.readout, self.n_layers)
 
     def check_length(self, n_tokens: int) -> None:
         """Refuse a text longer than the context.
@@ -382,18 +393,4 @@ class Decoder:
         return (
             f"Decoder({self._source.id!r}, n_layers={self.n_layers}, "
             f"readout={self.readout.kind!r})"
-        )
-
-
-def _refuse_other_kinds(model: nn.Module) -> None:
-    """Encoder-decoders read a second text; classifiers have labels for tokens."""
-    config = getattr(model, "config", None)
-    if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} is an encoder-decoder; only decoder-only language "
-            "models have one residual stream from text to next token."
-        )
-    if "Classification" in type(model).__name__:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} has no next-token distribution to explain."
         )

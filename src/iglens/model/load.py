@@ -5,22 +5,17 @@ Whatever goes wrong inside Transformers ends in one `ModelLoadError` with one se
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from ..errors import ArgumentError, IGLensError, ModelLoadError, UnsupportedModelError
+from ..errors import ArgumentError, IGLensError, ModelLoadError
 from . import embedded
 from .adapter import adapter_base
+from .kinds import loader_of
+from .source import Source
 from .weights import joined_sha256, weights_sha256
 
 _CONFIGS = ("config.json", "adapter_config.json")
@@ -32,27 +27,6 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model was loaded from.
-
-    Attributes:
-        id: Name it was asked for by.
-        path: Local folder or file of its weights, if known.
-        revision: Commit of the hub repository, if known.
-        weights_sha256: Hash over its weight files, if known.
-        note: What a reader must know about the weights.
-        warnings: What a user must know about the checkpoint.
-    """
-
-    id: str
-    path: str | None = None
-    revision: str | None = None
-    weights_sha256: str | None = None
-    note: str | None = None
-    warnings: tuple[str, ...] = ()
 
 
 def load_model(
@@ -75,7 +49,8 @@ def load_model(
     Raises:
         ModelLoadError: If the model cannot be found, fetched or read, or its
             checkpoint lacks weights.
-        UnsupportedModelError: If it is no decoder-only language model.
+        UnsupportedModelError: If it is no decoder-only language model, and no
+            classifier built on one.
         ArgumentError: If the arguments contradict each other.
     """
     _check_places(device, device_map, max_memory, offload_folder)
@@ -99,11 +74,11 @@ def load_model(
     with _one_sentence(name):
         base = adapter_base(Path(place))
         config = AutoConfig.from_pretrained(base or place, **common)
-        _refuse_other_kinds(name, config)
+        loader = loader_of(name, config)
         quantised = quantization_config or getattr(config, "quantization_config", None)
         if quantised is not None and device_map is None:
             given["device_map"] = {"": device}  # such weights may not be moved later
-        model, info = _loaded(place, **common, **given)
+        model, info = _loaded(loader, place, **common, **given)
         _refuse_missing_weights(name, info)
         if given["device_map"] is None:
             model = model.to(device)
@@ -135,12 +110,10 @@ def _check_places(
         )
 
 
-def _loaded(place: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+def _loaded(loader: Any, place: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The model, and what Transformers says of the weights it found."""
     given = {key: value for key, value in options.items() if value is not None}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        place, output_loading_info=True, **given
-    )
+    loaded: Any = loader.from_pretrained(place, output_loading_info=True, **given)
     return loaded
 
 
@@ -166,35 +139,12 @@ def _locate(
     return name, {}, None
 
 
-def _refuse_other_kinds(name: str, config: Any) -> None:
-    """Encoder-decoders, classifiers and the like have no next-token distribution."""
-    if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedModelError(
-            f"{name!r} is an encoder-decoder ({type(config).__name__}); only "
-            "decoder-only language models have one residual stream to explain."
-        )
-    classes = list(getattr(config, "architectures", None) or [])
-    if any("Classification" in item or "QuestionAnswering" in item for item in classes):
-        raise UnsupportedModelError(
-            f"{name!r} is a {classes[0]}: it has no next-token distribution to explain."
-        )
-    remote = getattr(config, "auto_map", None) or {}
-    if (
-        type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
-        and "AutoModelForCausalLM" not in remote
-    ):
-        raise UnsupportedModelError(
-            f"{name!r} ({type(config).__name__}) is no causal language model that the "
-            "installed Transformers knows."
-        )
-
-
 def _refuse_missing_weights(name: str, info: dict[str, Any]) -> None:
     """Weights that the checkpoint lacks would be random numbers."""
     if missing := sorted(info.get("missing_keys") or ()):
         raise ModelLoadError(
-            f"The checkpoint of {name!r} lacks {len(missing)} weights of a causal "
-            f"language model ({', '.join(missing[:3])}); they would be random."
+            f"The checkpoint of {name!r} lacks {len(missing)} weights of the model "
+            f"({', '.join(missing[:3])}); they would be random."
         )
 
 

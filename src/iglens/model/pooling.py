@@ -15,7 +15,7 @@ from ..readout.measure import gap
 from .discover import arbitrary_tokens
 from .noise import TOKENS
 from .padding import padding_token
-from .runner import Runner
+from .runner import Runner, text_config
 
 _APART = ("multi_label_classification", "regression")
 """Kinds of problem whose labels share no softmax, as Transformers names them."""
@@ -33,6 +33,13 @@ def as_it_answers(runner: Runner) -> Runner:
     config: Any = getattr(runner.model, "config", None)
     apart = labels == 1 or getattr(config, "problem_type", None) in _APART
     return replace(runner, pooled=True, measure="logit" if apart else "total_variation")
+
+
+def n_tokens(model: Any) -> int:
+    """How many token ids a model takes, where its logits do not tell."""
+    embedding = getattr(model, "get_input_embeddings", lambda: None)()
+    size = getattr(embedding, "num_embeddings", None)
+    return int(size or text_config(model).vocab_size)
 
 
 def skipped_padding(runner: Runner, noise: NoiseFloor) -> int | None:

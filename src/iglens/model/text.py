@@ -51,8 +51,13 @@ class TextCodec:
             raise ArgumentError("`prompt` is empty: it has no tokens.")
         return ids
 
-    def encode_chat(self, prompt: Prompt, system: str | None = None) -> list[int]:
+    def encode_chat(
+        self, prompt: Prompt, system: str | None = None, *, reply: bool = True
+    ) -> list[int]:
         """Token ids of a conversation, through the tokenizer's chat template.
+
+        With `reply` up to where the next message of the model begins, else to the end
+        of the last message.
 
         Raises:
             ArgumentError: If the tokenizer has no template or it refuses the messages.
@@ -75,7 +80,7 @@ class TextCodec:
             messages += [_message(item) for item in prompt]
         try:
             text = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
+                messages, tokenize=False, add_generation_prompt=reply
             )
         except Exception as error:  # templates raise whatever they like
             raise ArgumentError(

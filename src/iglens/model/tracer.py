@@ -1,7 +1,7 @@
 """From token ids to traces: one forward pass, and what attribution needs of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,6 +10,7 @@ from ..errors import ArgumentError, UnsupportedModelError
 from ..records import Provenance
 from ..trace import Trace
 from .capture import Captured, capture_batch
+from .labels import Labels
 from .runner import Runner
 from .text import TextCodec
 from .verify import Verified
@@ -25,6 +26,8 @@ class Tracer:
         codec: Between text and token ids.
         name: What the model is called in messages.
         causal: Whether every position has a next-token probability.
+        labels: What the logits stand for; None if they stand for tokens.
+        skipped: Padding token at a text's end that the model reads over, if any.
     """
 
     runner: Runner
@@ -32,6 +35,17 @@ class Tracer:
     codec: TextCodec
     name: str
     causal: bool
+    labels: Labels | None = None
+    skipped: int | None = None
+
+    def explainable(self, ids: Sequence[int]) -> range:
+        """Positions of a text after whose tokens there are logits."""
+        end = len(ids)
+        if self.labels is not None:
+            while end > 1 and ids[end - 1] == self.skipped:
+                end -= 1
+        every = self.causal and self.labels is None
+        return range(1 if every else end, end + 1)
 
     def traces(
         self,
@@ -49,7 +63,7 @@ class Tracer:
         """
         wanted = [sorted(set(chosen)) for chosen in positions]
         for ids, chosen in zip(texts, wanted, strict=True):
-            self._check_positions(chosen, len(ids))
+            self._check_positions(chosen, ids)
         kept = path_layers(self.verified.stream.n_layers, layers)
         captured = capture_batch(
             self.runner,
@@ -62,6 +76,24 @@ class Tracer:
             self._trace(ids, chosen, kept, taken, provenance)
             for ids, chosen, taken in zip(texts, wanted, captured, strict=True)
         ]
+
+    def one_by_one(
+        self,
+        texts: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        layers: Sequence[int] | None,
+        provenance: Provenance,
+    ) -> list[Trace]:
+        """The same, each text in a pass of its own; the traces say so."""
+        note = (
+            f"{self.name} gives a text other probabilities among other texts; the "
+            "texts were run one by one."
+        )
+        found = [
+            self.traces([ids], [wanted], layers, provenance)[0]
+            for ids, wanted in zip(texts, positions, strict=True)
+        ]
+        return [replace(t, warnings=(*t.warnings, note)) for t in found]
 
     def _trace(
         self,
@@ -92,15 +124,24 @@ class Tracer:
             tolerance=self.verified.tolerance,
             power=self.verified.power,
             modules=self.verified.stream.names,
-            decode=self.codec.show,
+            decode=(self.labels or self.codec).show,
             provenance=provenance,
             warnings=self._warnings(ids),
+            measure=self.runner.measure,
+            labels=None if self.labels is None else self.labels.names,
         )
 
-    def _check_positions(self, positions: Sequence[int], length: int) -> None:
+    def _check_positions(self, positions: Sequence[int], ids: Sequence[int]) -> None:
         """Refuse positions that no state of this text predicts."""
+        length = len(ids)
         if not positions:
             raise ArgumentError("`positions` is empty: there is nothing to explain.")
+        if self.labels is not None and list(positions) != [*self.explainable(ids)]:
+            raise ArgumentError(
+                f"`positions` is {positions}, but {self.name} answers to whole texts: "
+                f"this one can be explained at {self.explainable(ids)[0]} alone. For "
+                "an earlier place, pass the text up to there."
+            )
         if positions[0] < 1 or positions[-1] > length:
             bad = positions[0] if positions[0] < 1 else positions[-1]
             raise ArgumentError(
@@ -115,10 +156,15 @@ class Tracer:
 
     def _warnings(self, ids: Sequence[int]) -> tuple[str, ...]:
         """What a reader must know about this text and this model."""
+        found = list(self.verified.notes)
         if self.codec.doubled_bos(ids):
-            return (
-                *self.verified.notes,
+            found.append(
                 "The text starts with the beginning-of-text token twice; the tokenizer "
-                "adds one itself (`special_tokens=False` leaves it out).",
+                "adds one itself (`special_tokens=False` leaves it out)."
             )
-        return self.verified.notes
+        if self.explainable(ids)[-1] < len(ids):
+            found.append(
+                "The text ends with padding, which the model reads over: what is "
+                "explained is its answer to the text before that."
+            )
+        return tuple(found)

@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import ArgumentError
+from ..records.target import Unit
+
 Measure = Literal["total_variation", "logit"]
 """Total variation of two distributions, or the largest difference of a logit."""
 
@@ -44,6 +47,27 @@ def gap(
     """
     function = total_variation if measure == "total_variation" else largest_difference
     return function(ours, own)
+
+
+def meaningful_unit(wanted: Unit | None, measure: Measure, n_logits: int) -> Unit:
+    """A unit that logits judged like this have; for None the usual one.
+
+    Raises:
+        ArgumentError: If it is a unit of distributions, and there is none.
+    """
+    if measure == "total_variation":
+        return wanted or "probability"
+    if wanted in (None, "logit"):
+        return "logit"
+    reason = (
+        "the softmax of a single logit is 1 whatever it is"
+        if n_logits == 1
+        else "its labels are judged one by one, and share no softmax"
+    )
+    raise ArgumentError(
+        f"`unit` is {wanted!r}, but these logits have no distribution: {reason}. Use "
+        '"logit".'
+    )
 
 
 def in_words(gap: float, measure: Measure) -> str:

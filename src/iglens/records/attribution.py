@@ -46,7 +46,8 @@ class Attribution:
         top1: Whether the target is the readout's arg-max (lowest id wins a tie).
         model_value: The target's level in the model's own output, in `unit`.
         fidelity: Total variation between the readout of the last state, in the
-            model's own dtype, and the model's own distribution; NaN if unknown.
+            model's own dtype, and the model's own distribution; NaN if unknown. Where
+            `readout.measure` is "logit", the largest difference of a logit instead.
         log_fidelity: `|log f(y) - log p(y)|` between the same two; NaN if unknown.
         rank: Place of the target among all tokens, 1 for the most probable; 0 where
             it was not computed.

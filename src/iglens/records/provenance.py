@@ -39,9 +39,12 @@ class ReadoutInfo:
             over the vocabulary) or "injected" (the model's own forward).
         dtype: Precision of the levels.
         postprocess: What the model does to its logits after the head.
-        tolerance: Total variation up to which the readout counts as the model's own.
+        tolerance: Fidelity up to which the readout counts as the model's own.
         power: How many tolerances a wrong state misses by; below 10 the check
             cannot tell right from wrong.
+        measure: What fidelity and tolerance are: "total_variation" between the two
+            distributions, or the largest difference of a "logit" where the logits are
+            of none (a reward, labels that do not exclude each other).
     """
 
     kind: str
@@ -49,6 +52,7 @@ class ReadoutInfo:
     postprocess: str
     tolerance: float
     power: float
+    measure: str = "total_variation"
 
 
 @dataclass(frozen=True)

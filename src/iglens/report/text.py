@@ -132,10 +132,10 @@ def verification(attribution: Attribution) -> str:
         checked = "Not verified against the model's own output."
     else:
         word = "Verified" if worst <= readout.tolerance else "NOT the model's own"
-        checked = (
-            f"{word}: total variation from its own distribution {worst:.1g} "
-            f"(tolerance {readout.tolerance:.1g})."
-        )
+        what = "total variation from its own distribution"
+        if readout.measure == "logit":
+            what = "largest difference from its own logits"
+        checked = f"{word}: {what} {worst:.1g} (tolerance {readout.tolerance:.1g})."
     return (
         f"{checked}\nCredits add up within {sums:.1g}; precision gap {gap:.1g}; "
         f"{readout.kind} readout in {readout.dtype}."

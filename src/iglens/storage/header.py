@@ -22,6 +22,10 @@ SCHEMA = "iglens.attribution/1"
 """Name and version of the form. Fields may be added within a version, never renamed."""
 
 
+_USUAL = "total_variation"
+"""What readouts were judged by before files said so."""
+
+
 def header_to_json(attribution: Attribution, flags: tuple[Flag, ...]) -> dict[str, Any]:
     """The part of a result that is words and provenance.
 
@@ -125,6 +129,7 @@ def _readout(entry: Fields) -> ReadoutInfo:
         postprocess=entry.text("postprocess"),
         tolerance=entry.number("tolerance"),
         power=entry.number("power"),
+        measure=entry.text("measure") if "measure" in entry.values else _USUAL,
     )
 
 
