@@ -100,7 +100,8 @@ class Tally:
         tokens, bit = int(sizes.sum()), math.log(2)
         mean = sums.sum(0) / tokens
         shift = math.log(tokens)
-        bias = divergence(final - shift, self._sums - shift).cpu()
+        means = self._sums - shift
+        bias = divergence((final - shift).expand_as(means), means).cpu()
         return LensScores(
             kl_bits=(mean / bit).numpy(),
             kl_error=(_clustered_error(sums, sizes) / bit).numpy(),
@@ -132,7 +133,9 @@ def log_sum(rows: Float[Tensor, "rows vocab"]) -> Float[Tensor, " vocab"]:
     return rows.logsumexp(0).double()
 
 
-def divergence(p: Float[Tensor, "*rows vocab"], q: Tensor) -> Float[Tensor, "*rows"]:
+def divergence(
+    p: Float[Tensor, "rows vocab"], q: Float[Tensor, "rows vocab"]
+) -> Float[Tensor, " rows"]:
     """`KL(p || q)` of log-probabilities, in nats; impossible tokens add nothing."""
     terms = p.exp() * (p - q)
     return terms.masked_fill(p == -torch.inf, 0.0).sum(-1, dtype=torch.float64)
