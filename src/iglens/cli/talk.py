@@ -1,11 +1,16 @@
 """What is said besides the data: where the time went, and what libraries print."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
+
+
+_TALKATIVE = ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree")
+"""Loggers of optional libraries, and of what they use."""
 
 
 class Profile:
@@ -35,7 +40,12 @@ class Profile:
 def quiet_libraries() -> None:
     """Keep Transformers' bars and hints off the terminal, unless the user asks.
 
-    Set before Transformers is imported; a user's own setting wins.
+    Set before Transformers is imported; a user's own setting wins. What is installed
+    beside it is imported by it, and warns of kernels that this machine lacks.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.ERROR)
