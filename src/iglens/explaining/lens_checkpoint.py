@@ -23,6 +23,9 @@ from .lens_text import Corpus
 
 _SCHEMA = "iglens.lens-polish/1"
 _KEY = "iglens"
+SECONDS = 60.0
+"""Time between two checkpoints, at least."""
+
 _TENSORS = ("weight", "bias", "velocity_weight", "velocity_bias")
 
 
@@ -48,7 +51,6 @@ class Saver:
 
     Attributes:
         path: The file.
-        seconds: Time between two writings at least.
     """
 
     def __init__(
@@ -58,11 +60,10 @@ class Saver:
         polisher: Polisher,
         lens: AffineLens,
         parts: Parts,
-        seconds: float = 60.0,
     ) -> None:
         """Take what does not change while polishing, and start the clock."""
         assert lens.info is not None  # a fit has it
-        self.path, self.seconds, self._polisher = path, seconds, polisher
+        self.path, self._polisher = path, polisher
         self._last = time.monotonic()
         self._header = {
             "schema": _SCHEMA,
@@ -80,7 +81,7 @@ class Saver:
 
     def __call__(self) -> None:
         """Write, if it is time."""
-        if time.monotonic() - self._last >= self.seconds:
+        if time.monotonic() - self._last >= SECONDS:
             self.write()
             self._last = time.monotonic()
 
