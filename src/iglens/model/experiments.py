@@ -92,7 +92,8 @@ def mixes_tokens(
 def linear_width(case: Case) -> int | None:
     """Numbers per token that a module takes, if it maps each token alone and linearly.
 
-    With `f` the module, `b = f(0)` and `x'` the tokens in reverse order,
+    Such a map commutes with any that acts on tokens alone. With `f` the module,
+    `b = f(0)` and `x'` the tokens in reverse order, every second of them zero:
     `f(2x + x') - b = 2 (f(x) - b) + (f(x) - b)'`.
     """
     floats = [item for item in tensors(case.given) if item[1].is_floating_point()]
@@ -102,13 +103,18 @@ def linear_width(case: Case) -> int | None:
     axis = case.token_axis(taken)
     if axis is None or taken.numel() != taken.shape[-1] * case.tokens:
         return None
+
+    def moved(tokens: Tensor) -> Tensor:
+        odd = torch.arange(1, case.tokens, 2, device=tokens.device)
+        return tokens.flip(axis).index_fill(axis, odd, 0.0)
+
     try:
         offset = case.again(put(case.given, place, torch.zeros_like(taken)))
-        mixed = case.again(put(case.given, place, 2 * taken + taken.flip(axis)))
+        mixed = case.again(put(case.given, place, 2 * taken + moved(taken)))
     except _FAILURES:
         return None
     update = case.output - offset
-    expected = 2 * update + update.flip(axis) + offset
+    expected = 2 * update + moved(update) + offset
     return None if differ(mixed, expected, steps=8) else taken.shape[-1]
 
 

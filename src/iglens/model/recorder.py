@@ -165,7 +165,7 @@ class Recorder(TorchDispatchMode):
         if not self._running or self._running[-1].module is not module:
             return
         call = self._running[-1]
-        if call.given and len(self.flow.nodes) == call.first:
+        if call.given:
             self._opaque(call, output)
         self._see(call, "output", output)
         call.last = len(self.flow.nodes)
