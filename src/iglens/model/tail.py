@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..errors import UnsupportedModelError
 from .calls import Call, recorded_calls
 from .injected import short_circuited
 from .runner import Runner
@@ -104,14 +105,17 @@ def trace_tail(runner: Runner, stream: Stream) -> Tail | None:
         if name and module not in inner
     ]
     log = _OperationLog()
+    # virtual tokens in front of the text pass through the tail as well
+    kept = stream.prefix + 1 if stream.prefix else None
     with (
         short_circuited(runner.model, stream, vectors),
         recorded_calls(outside, copies=True) as calls,
         log,
     ):
-        # virtual tokens in front of the text pass through the tail as well
-        kept = stream.prefix + 1 if stream.prefix else None
-        logits = runner(runner.dummies(VECTORS), keep=kept)
+        try:
+            logits = runner(runner.dummies(VECTORS), keep=kept)
+        except UnsupportedModelError:  # their logits are cut off on the way
+            return None
     start = stream.from_vectors(vectors)
     vocab = logits.shape[-1]
     heads = [call for call in calls if _is_head(call, vocab)]
