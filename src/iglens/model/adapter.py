@@ -3,10 +3,13 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
 
 from ..errors import ModelLoadError
 
-_FILE = "adapter_config.json"
+_FILE, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def adapter_base(folder: Path) -> str | None:
@@ -40,3 +43,32 @@ def adapter_base(folder: Path) -> str | None:
             "`pip install peft`."
         )
     return name
+
+
+def adapter_task(folder: Path) -> str | None:
+    """What a folder's adapter was trained for, in PEFT's words, if it says so."""
+    task = _config(folder).get("task_type")
+    return task if isinstance(task, str) else None
+
+
+def adapter_labels(folder: Path) -> int | None:
+    """Labels of the head that comes with a folder's adapter, if one does.
+
+    Neither the adapter's configuration nor its model's says how many there are.
+    """
+    saved = _config(folder).get("modules_to_save")
+    if not isinstance(saved, list) or not (folder / _WEIGHTS).is_file():
+        return None
+    with safe_open(folder / _WEIGHTS, framework="numpy") as weights:
+        for name in weights.keys():  # noqa: SIM118 (it is no mapping)
+            *_, module, kind = name.split(".")
+            if module in saved and kind == "weight":
+                return int(weights.get_slice(name).get_shape()[0])
+    return None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """An adapter's configuration, which was read before; empty without one."""
+    file = folder / _FILE
+    read = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read if isinstance(read, dict) else {}

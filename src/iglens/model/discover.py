@@ -86,13 +86,18 @@ def arbitrary_tokens(model: nn.Module, shape: tuple[int, int]) -> Tensor:
 
     Special ids are left out: one may stand for an image that is not there.
     """
-    sizes = (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding))
-    size = getattr(text_config(model), "vocab_size", None) or next(sizes, 32)
     special = _special_ids(getattr(model, "config", None))
-    plain = [token for token in range(int(size)) if token not in special] or [0]
+    plain = [token for token in range(vocabulary(model)) if token not in special]
+    plain = plain or [0]
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(0, len(plain), shape, generator=generator)
     return torch.tensor(plain)[chosen]
+
+
+def vocabulary(model: nn.Module) -> int:
+    """How many token ids there are, as the configuration says or embeddings show."""
+    sizes = (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding))
+    return int(getattr(text_config(model), "vocab_size", None) or next(sizes, 32))
 
 
 def _special_ids(config: object) -> set[int]:

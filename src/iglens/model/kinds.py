@@ -13,6 +13,13 @@ from transformers import (
 from ..errors import UnsupportedModelError
 
 _SEQUENCE = "SequenceClassification"
+_ADAPTED = {
+    "SEQ_CLS": _SEQUENCE,
+    "TOKEN_CLS": "TokenClassification",
+    "QUESTION_ANS": "QuestionAnswering",
+}
+"""Kinds of models by the tasks that adapters are trained for."""
+
 _OTHERS = ("Classification", "QuestionAnswering", "MultipleChoice")
 """Parts of the names of classes whose logits are no answer to the whole text."""
 
@@ -33,12 +40,13 @@ def refuse_other_kinds(model: nn.Module) -> None:
         raise UnsupportedModelError(f"{name} {_NOTHING}.")
 
 
-def loader_of(name: str, config: Any) -> type:
+def loader_of(name: str, config: Any, task: str | None = None) -> type:
     """The auto class that loads a checkpoint: of classifiers or of language models.
 
     Args:
         name: What the checkpoint is called in messages.
         config: Its configuration.
+        task: What an adapter on top of it was trained for, in PEFT's words.
 
     Raises:
         UnsupportedModelError: If it is neither.
@@ -50,6 +58,8 @@ def loader_of(name: str, config: Any) -> type:
             "models have one residual stream to explain."
         )
     classes = list(getattr(config, "architectures", None) or [])
+    if task is not None and task in _ADAPTED:
+        classes = [_ADAPTED[task]]
     if any(map(_judges_apart, classes)):
         raise UnsupportedModelError(f"{name!r} is a {classes[0]}: it {_NOTHING}.")
     classifies = any(_SEQUENCE in item for item in classes)

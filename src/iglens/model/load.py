@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from ..errors import ArgumentError, IGLensError, ModelLoadError
 from . import embedded
-from .adapter import adapter_base
+from .adapter import adapter_base, adapter_labels, adapter_task
 from .kinds import loader_of
 from .source import Source
 from .weights import joined_sha256, weights_sha256
@@ -74,7 +79,10 @@ def load_model(
     with _one_sentence(name):
         base = adapter_base(Path(place))
         config = AutoConfig.from_pretrained(base or place, **common)
-        loader = loader_of(name, config)
+        task = None if base is None else adapter_task(Path(place))
+        loader = loader_of(name, config, task)
+        if loader is AutoModelForSequenceClassification and base is not None:
+            given["num_labels"] = adapter_labels(Path(place))
         quantised = quantization_config or getattr(config, "quantization_config", None)
         if quantised is not None and device_map is None:
             given["device_map"] = {"": device}  # such weights may not be moved later

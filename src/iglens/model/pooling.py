@@ -12,10 +12,10 @@ import torch
 
 from ..readout.fidelity import MARGIN, NoiseFloor
 from ..readout.measure import gap
-from .discover import arbitrary_tokens
+from .discover import arbitrary_tokens, vocabulary
 from .noise import TOKENS
 from .padding import padding_token
-from .runner import Runner, text_config
+from .runner import Runner
 
 _APART = ("multi_label_classification", "regression")
 """Kinds of problem whose labels share no softmax, as Transformers names them."""
@@ -39,7 +39,7 @@ def n_tokens(model: Any) -> int:
     """How many token ids a model takes, where its logits do not tell."""
     embedding = getattr(model, "get_input_embeddings", lambda: None)()
     size = getattr(embedding, "num_embeddings", None)
-    return int(size or text_config(model).vocab_size)
+    return int(size or vocabulary(model))
 
 
 def skipped_padding(runner: Runner, noise: NoiseFloor) -> int | None:
