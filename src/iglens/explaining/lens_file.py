@@ -148,7 +148,13 @@ def _fitting(decoder: Decoder, lens: AffineLens, path: Path) -> AffineLens:
     if same_files:
         return lens
     unembed = unembedding_sha256(decoder.readout)
-    if unembed is None or unembed != info.unembed_sha256:
+    if unembed is None or info.unembed_sha256 is None:
+        raise ArtifactError(
+            f"{path} is a lens of {info.model.id}, and there is no telling whether "
+            f"{own.id} is the same model: no unembedding can be read to compare, and "
+            "the weight files are not known to be the same."
+        )
+    if unembed != info.unembed_sha256:
         raise ArtifactError(
             f"{path} is a lens of {info.model.id} in {info.model.dtype}: the "
             f"unembedding of {own.id} in {own.dtype} is another. Fit one with `iglens "
