@@ -156,7 +156,7 @@ def what_else_is_read(
             if moves(ids, fixed | {layer: earlier[layer]}, every)
         ]
     if moves(ids.flip(1), fixed, every):
-        found.append("the tokens, or what the first block takes")
+        found.append("the tokens, by another way than the blocks' outputs")
     along = logits(ids[:, :1].expand_as(ids), alike)
     if not found and len(own) > 1:
         moved = gap(along[1:], along[:-1], runner.measure)
