@@ -1,5 +1,9 @@
-"""Peak memory of attribution, beyond the states and the model's own forward."""
+"""Peak memory of attribution, beyond the states and the model's own forward.
 
+And of tracing, beside what `iglens doctor` estimates.
+"""
+
+import os
 import re
 import subprocess
 import sys
@@ -40,3 +44,54 @@ def test_peak_memory_stays_below_128_mib(name):
     megabytes = float(re.findall(r"[\d.]+", done.stdout)[-1])
     print(f"\npeak beyond states and forward, 200 tokens, {name}: {megabytes:.0f} MiB")
     assert megabytes < 128
+
+
+ESTIMATE = """
+import re, sys, torch, iglens
+from pathlib import Path
+from iglens.examining.memory import memory_estimate
+
+def status(key):
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(key + r":\\s+(\\d+)", text)[1]) * 1024
+
+def peak(run):
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    result = run()
+    return result, status("VmHWM") - before
+
+torch.set_num_threads(2)
+decoder, tokens = iglens.Decoder.from_pretrained(sys.argv[1]), int(sys.argv[2])
+ids = decoder.encode("one two three four five six seven eight nine ten " * 60)[:tokens]
+iglens.attribute(decoder.trace(ids[:3], [1, 2]), diagnostics=False)  # load kernels
+estimate = memory_estimate(decoder, tokens)
+trace, tracing = peak(lambda: decoder.trace(ids, range(1, tokens)))
+_, reading = peak(lambda: iglens.attribute(trace, diagnostics=False))
+reading += trace.states.nbytes + trace.logits.nbytes
+print(tracing, estimate.tracing_bytes, reading, estimate.reading_bytes)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.parametrize("name", ["smollm2", "gemma3-270m"])
+@pytest.mark.parametrize("tokens", [128, 512])
+def test_the_doctors_estimate_is_near_the_peak(name, tokens):
+    if cached_path(name) is None:
+        pytest.skip(f"`iglens models fetch {name}` first")
+    # freed blocks go back at once, so that the second peak is not hidden in the first
+    kept = {"MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "4194304"}
+    done = subprocess.run(
+        [sys.executable, "-c", ESTIMATE, name, str(tokens)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | kept,
+    )
+    found = [int(size) / 1e6 for size in done.stdout.split()[-4:]]
+    print(
+        f"\n{name}, {tokens} tokens: tracing {found[0]:.0f} MB (estimated "
+        f"{found[1]:.0f}), reading {found[2]:.0f} MB (estimated {found[3]:.0f})"
+    )
+    assert 0.8 < found[0] / found[1] < 1.25
+    assert 0.6 < found[2] / found[3] < 1.25

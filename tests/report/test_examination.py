@@ -34,7 +34,8 @@ MODEL = ModelFacts(
     n_bytes=3_000_000,
     dtypes={"bfloat16": 1_234_000, "float32": 567},
     devices={"cuda:0": 2_000_000, "offloaded": 1_000_000},
-    vocab_size=50_000,
+    n_logits=50_000,
+    labels=None,
     tokenizer_size=49_999,
     context=2048,
     chat_template=True,
@@ -107,11 +108,13 @@ FULL = Examination(
         text="a text",
         n_tokens=9,
         n_positions=8,
+        measure="total_variation",
         own=Distance(0.0, 0.0, 0.0),
         precise=Distance(0.023, 0.01, 0.022),
         tolerance=0.07,
         noise_probability=0.004,
         noise_log_probability=0.02,
+        noise_logit=0.03,
         power=30437.3,
     ),
     precision=PrecisionCost("bfloat16", Distance(0.045, 0.018, 0.029), None),
@@ -253,6 +256,29 @@ def test_the_title_says_what_was_measured_on(fidelity, title):
     said = plain_text(replace(FULL, fidelity=changed))
     assert ("measured on" in said) == (title is not None)
     assert title is None or title in said
+
+
+def test_a_reward_model_is_described_by_its_logit():
+    model = replace(MODEL, n_logits=1, labels=("reward",))
+    fidelity = replace(
+        FULL.fidelity,
+        measure="logit",
+        own=Distance(0.001, 0.0, None),
+        precise=Distance(0.02, 0.01, None),
+    )
+    text = words(plain_text(replace(FULL, model=model, fidelity=fidelity)))
+    assert "1 logit (reward), 49,999 tokens" in text
+    assert "fidelity difference of a logit at most 0.001 over 8 predictions" in text
+    assert "noise floor 0.03 of a logit" in text
+    assert (
+        "read in float32 difference of a logit at most 0.02, on average 0.01 " in text
+    )
+
+
+def test_many_labels_are_not_all_named():
+    labels = tuple(f"L{number}" for number in range(100))
+    text = plain_text(replace(FULL, model=replace(MODEL, n_logits=100, labels=labels)))
+    assert "100 logits (L0, L1, L2, L3, L4, L5, …)" in text
 
 
 def test_colour_adds_nothing_to_the_text():

@@ -86,7 +86,7 @@ def _examined(
 ) -> "tuple[Examination, Exception | None]":
     """The examination of a model, and what it was refused with, if it was."""
     from ..errors import UnsupportedModelError
-    from ..examining.examine import REFUSALS, examine_decoder, examine_refused
+    from ..examining.examination import REFUSALS, examine_decoder, examine_refused
     from ..model.decoder import Decoder
     from ..model.load import load_model
     from ..model.source import Source

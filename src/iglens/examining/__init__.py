@@ -5,6 +5,6 @@ plain record, also of a model that is refused. Nothing is decided here: block si
 tolerances and the verdict come from the code that reads and verifies.
 """
 
-from .examine import examine
+from .examination import examine
 
 __all__ = ["examine"]

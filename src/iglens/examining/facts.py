@@ -20,7 +20,8 @@ def model_facts(
     tokenizer: Any,
     source: Source | ModelInfo,
     declaration: Declaration,
-    vocab_size: int | None,
+    n_logits: int | None = None,
+    labels: tuple[str, ...] | None = None,
 ) -> ModelFacts:
     """What is known of a model without running it.
 
@@ -29,7 +30,8 @@ def model_facts(
         tokenizer: Its tokenizer, or None.
         source: Where it was loaded from.
         declaration: What was said about it.
-        vocab_size: Number of its logits, if they were seen.
+        n_logits: Number of its logits, if they were seen.
+        labels: What these stand for, if it is no tokens.
     """
     config = getattr(model, "config", None)
     parameters, dtypes = list(model.parameters()), Counter[str]()
@@ -47,7 +49,8 @@ def model_facts(
         n_bytes=sum(devices.values()),
         dtypes=dict(dtypes.most_common()),
         devices=devices,
-        vocab_size=vocab_size,
+        n_logits=n_logits,
+        labels=labels,
         tokenizer_size=None if tokenizer is None else len(tokenizer),
         context=context(model),
         chat_template=bool(getattr(tokenizer, "chat_template", None)),

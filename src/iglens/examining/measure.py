@@ -1,5 +1,6 @@
 """The readout beside the model's own logits, on a real text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from ..model.decoder import Decoder
 from ..model.discover import arbitrary_tokens
 from ..model.noise import TOKENS
 from ..readout import MEMORY_BUDGET, AbstractReadout
-from ..readout.fidelity import rows_at_once
+from ..readout.measure import Measure, gap
 from ..readout.streamed import block_width
 from ..records import Target
 from ..records.findings import Distance, Fidelity
@@ -24,34 +25,38 @@ TEXT = (
 )
 """What fidelity is measured on; any text would do."""
 
+PARTS = 8
+"""Beginnings of it that are run where only whole texts have an answer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A text as a model's token ids.
+    """What a model is measured on.
 
     Attributes:
         text: The text; None if the ids are arbitrary.
-        ids: Its token ids.
+        texts: Its token ids; of a model that answers to whole texts alone, those of
+            several beginnings of it, the whole last.
         warning: Why they are arbitrary, if that is odd.
     """
 
     text: str | None
-    ids: list[int]
+    texts: tuple[list[int], ...]
     warning: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What one run of a text showed.
+    """What running the texts showed.
 
     Attributes:
         fidelity: The numbers.
-        trace: The run.
-        refusal: Why it would be refused, or None.
+        traces: The runs.
+        refusal: Why one of them would be refused, or None.
     """
 
     fidelity: Fidelity
-    trace: Trace
+    traces: tuple[Trace, ...]
     refusal: str | None
 
 
@@ -66,42 +71,72 @@ def sample_text(decoder: Decoder) -> Sample:
             warning = f"Measured on arbitrary token ids instead of a text: {error}"
         else:
             if len(ids) > 1:
-                return Sample(text, ids)
+                return Sample(text, _texts(decoder, ids))
         words = words[: len(words) // 2]
     length = min(4 * TOKENS, decoder.context or 4 * TOKENS)
     ids = arbitrary_tokens(decoder.model, (1, length))[0].tolist()
-    return Sample(None, ids, warning)
+    return Sample(None, _texts(decoder, ids), warning)
+
+
+def _texts(decoder: Decoder, ids: list[int]) -> tuple[list[int], ...]:
+    """The text itself, or beginnings of it where only whole ones have an answer."""
+    if len(decoder.explainable(ids)) > 1:
+        return (ids,)
+    lengths = sorted({max(2, len(ids) * part // PARTS) for part in range(1, PARTS + 1)})
+    return tuple(ids[:length] for length in lengths)
 
 
 def measure(decoder: Decoder, sample: Sample) -> Measured:
-    """Run a text and compare every prediction within it, as `explain` would."""
-    n_tokens = len(sample.ids)
-    causal = decoder.declaration.causal
-    positions = range(1, n_tokens) if causal else [n_tokens]
-    trace = decoder.trace(sample.ids, positions)
-    assert trace.logits is not None  # a decoder's traces have them
-    own, states, readout = trace.logits, trace.states[-1], trace.readout
-    target = None if causal else Target((int(own[0].argmax()),), "the most probable")
-    power, refusal = trace.power, None
-    try:
-        power = attribute(trace, target, diagnostics=False).readout.power
-    except (FidelityError, NonFiniteError) as error:
-        refusal = str(error)
+    """Run the texts and compare every prediction within them, as `explain` would."""
+    traces = tuple(_run(decoder, ids) for ids in sample.texts)
+    power, refusals = traces[0].power, []
+    for trace in traces:
+        try:
+            result = attribute(trace, _answers(trace), diagnostics=False)
+            power = max(power, result.readout.power)
+        except (FidelityError, NonFiniteError) as error:
+            refusals.append(str(error))
+    first, readout = traces[0], decoder.readout
+    states = torch.cat([trace.states[-1] for trace in traces])
+    own = own_logits(traces)
     return Measured(
         Fidelity(
             text=sample.text,
-            n_tokens=n_tokens,
+            n_tokens=len(sample.texts[-1]),
             n_positions=len(own),
-            own=distance(readout, readout.logits(states), own),
-            precise=distance(readout, precise_logits(readout, states), own),
-            tolerance=trace.tolerance.total_variation,
-            noise_probability=trace.noise.probability,
-            noise_log_probability=trace.noise.log_probability,
+            measure=first.measure,
+            own=distance(readout.logits(states), own, first.measure),
+            precise=distance(precise_logits(readout, states), own, first.measure),
+            tolerance=first.tolerance.of(first.measure),
+            noise_probability=first.noise.probability,
+            noise_log_probability=first.noise.log_probability,
+            noise_logit=first.noise.logit,
             power=power,
         ),
-        trace,
-        refusal,
+        traces,
+        refusals[0] if refusals else None,
     )
+
+
+def _run(decoder: Decoder, ids: list[int]) -> Trace:
+    """A trace of every prediction that the text itself has a token for, if any."""
+    places = decoder.explainable(ids)
+    return decoder.trace(ids, places[:-1] or places)
+
+
+def _answers(trace: Trace) -> list[tuple[int, Target]] | None:
+    """The text's own tokens; behind its end, or for labels, the most probable."""
+    inside = trace.labels is None and int(trace.positions[-1]) < len(trace.token_ids)
+    if inside or trace.logits is None:
+        return None
+    best = trace.logits.argmax(-1).tolist()
+    pairs = zip(trace.positions.tolist(), best, strict=True)
+    return [(place, Target((token,), trace.decode(token))) for place, token in pairs]
+
+
+def own_logits(traces: Sequence[Trace]) -> Float[Tensor, "rows vocab"]:
+    """The model's own logits of all rows of some traces."""
+    return torch.cat([trace.logits for trace in traces if trace.logits is not None])
 
 
 def precise_logits(
@@ -114,22 +149,24 @@ def precise_logits(
 
 
 def distance(
-    readout: AbstractReadout,
     ours: Float[Tensor, "rows vocab"],
     own: Float[Tensor, "rows vocab"],
+    measure: Measure,
 ) -> Distance:
-    """How far the distributions of two arrays of logits are apart, in float64."""
-    step = rows_at_once(readout, MEMORY_BUDGET)
-    pairs = zip(ours.split(step), own.to(ours.device).split(step), strict=True)
-    gaps = [(_softmax(a) - _softmax(b)).abs() for a, b in pairs]
-    variation = torch.cat([gap.sum(-1) / 2 for gap in gaps])
+    """How far two arrays of logits are apart, compared in float64 row by row."""
+    pairs = zip(
+        ours.double().split(1), own.double().to(ours.device).split(1), strict=True
+    )
+    found = [(float(gap(a, b, measure)), _moved(a, b)) for a, b in pairs]
+    gaps = [one for one, _ in found]
+    distributed = measure == "total_variation"
     return Distance(
-        total_variation=float(variation.max()),
-        mean_total_variation=float(variation.mean()),
-        probability=max(float(gap.max()) for gap in gaps),
+        largest=max(gaps),
+        mean=sum(gaps) / len(gaps),
+        probability=max(moved for _, moved in found) if distributed else None,
     )
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    """Probabilities in float64."""
-    return logits.double().softmax(-1)
+def _moved(ours: Tensor, own: Tensor) -> float:
+    """Largest difference of a probability."""
+    return float((ours.softmax(-1) - own.softmax(-1)).abs().max())

@@ -24,7 +24,8 @@ def memory_estimate(
         memory_budget: Bytes that reading may hold, as in `attribute`.
     """
     readout, n_points = decoder.readout, decoder.n_layers + 1
-    n_rows = max(1, n_tokens - 1) if decoder.declaration.causal else 1
+    every = decoder.declaration.causal and decoder.labels is None
+    n_rows = max(1, n_tokens - 1) if every else 1
     at_once = points_at_once(readout, memory_budget)
     chunks = list(row_chunks(n_rows, n_points, at_once))
     per_pass = chunks[0].stop - chunks[0].start

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -12,22 +13,23 @@ from torch import Tensor, nn
 from ..errors import IGLensError
 from ..model.decoder import Decoder
 from ..model.injected import model_lock
+from ..model.pooling import as_it_answers
 from ..model.runner import Runner
 from ..records.findings import PrecisionCost
 from ..trace import Trace
 from .facts import bytes_by_device, quantisation
-from .measure import distance
+from .measure import distance, own_logits
 
 SHARE = 0.8
 """Of the free memory, a copy may take this much."""
 
 
-def precision_cost(decoder: Decoder, trace: Trace) -> PrecisionCost:
-    """Distance of a model's own distributions from those of its float32 copy.
+def precision_cost(decoder: Decoder, traces: Sequence[Trace]) -> PrecisionCost:
+    """Distance of a model's own predictions from those of its float32 copy.
 
     Args:
         decoder: The model.
-        trace: A run of it.
+        traces: Runs of it.
     """
     dtype = str(decoder.readout.dtype).removeprefix("torch.")
     reason = _obstacle(decoder.model, decoder.readout.dtype)
@@ -36,15 +38,19 @@ def precision_cost(decoder: Decoder, trace: Trace) -> PrecisionCost:
     try:
         with model_lock(decoder.model):
             copied = float32_copy(decoder.model)
-        runner = Runner(copied, decoder.declaration.inputs)
-        logits = runner(trace.token_ids[None].cpu())[0]
+        runner = as_it_answers(Runner(copied, decoder.declaration.inputs))
+        logits = torch.cat([_rows(runner, trace) for trace in traces])
     except (IGLensError, RuntimeError, TypeError, AttributeError) as error:
         line = " ".join(str(error).split())[:200]
         return PrecisionCost(dtype, None, f"a float32 copy does not run ({line})")
-    assert trace.logits is not None  # a decoder's traces have them
-    places = (trace.positions - 1).to(logits.device)
-    found = distance(decoder.readout, logits[places], trace.logits)
+    found = distance(logits, own_logits(traces), traces[0].measure)
     return PrecisionCost(dtype, found, None)
+
+
+def _rows(runner: Runner, trace: Trace) -> Tensor:
+    """Logits of a trace's rows, as another model gives them."""
+    logits = runner(trace.token_ids[None].cpu())[0]
+    return logits if runner.pooled else logits[(trace.positions - 1).to(logits.device)]
 
 
 def float32_copy(model: nn.Module) -> nn.Module:

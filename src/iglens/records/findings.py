@@ -18,7 +18,8 @@ class ModelFacts:
         n_bytes: Bytes of its parameters and buffers.
         dtypes: Numbers in parameters, by the dtype they are stored in.
         devices: Bytes by where they are; "offloaded" is what is not in memory.
-        vocab_size: Logits of its head; None if it was not found out.
+        n_logits: Logits of its head; None if that was not found out.
+        labels: What they stand for, if it is no tokens.
         tokenizer_size: Tokens of its tokenizer; None without one.
         context: Tokens it was made for, if its configuration says.
         chat_template: Whether the tokenizer has one.
@@ -37,7 +38,8 @@ class ModelFacts:
     n_bytes: int
     dtypes: dict[str, int]
     devices: dict[str, int]
-    vocab_size: int | None
+    n_logits: int | None
+    labels: tuple[str, ...] | None
     tokenizer_size: int | None
     context: int | None
     chat_template: bool
@@ -202,43 +204,51 @@ class BlockFacts:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far pairs of distributions over the vocabulary are apart.
+    """How far two readings of the same predictions are apart.
 
     Attributes:
-        total_variation: The largest of all positions, 0 to 1.
-        mean_total_variation: Their mean.
-        probability: Largest difference of the probabilities of any token.
+        largest: Over all predictions, in the measure of the fidelity.
+        mean: On average.
+        probability: Largest difference of any probability; None where the logits are
+            of no distribution.
     """
 
-    total_variation: float
-    mean_total_variation: float
-    probability: float
+    largest: float
+    mean: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The readout of the last states of one text beside the model's own logits.
+    """The readout of last states beside the model's own logits.
 
     Attributes:
-        text: The text; None if it was made of arbitrary token ids.
+        text: The text they are of; None if it was made of arbitrary token ids.
         n_tokens: Its length.
-        n_positions: Predicted positions that were compared.
+        n_positions: Predictions that were compared: at every place of the text, or of
+            beginnings of it if the model answers to whole texts alone.
+        measure: What distances and the tolerance are: "total_variation" of two
+            distributions, or the largest difference of a "logit" where the logits are
+            of none.
         own: In the model's own dtype: what the verdict is about.
         precise: The same states read in the precision of levels.
-        tolerance: Total variation that counts as equal.
+        tolerance: Distance that counts as equal.
         noise_probability: Change of a probability that is rounding.
         noise_log_probability: The same of a log-probability, in nats.
+        noise_logit: The same of a logit.
         power: Tolerances by which a wrong state misses.
     """
 
     text: str | None
     n_tokens: int
     n_positions: int
+    measure: str
     own: Distance
     precise: Distance
     tolerance: float
     noise_probability: float
     noise_log_probability: float
+    noise_logit: float
     power: float
 
 
@@ -248,8 +258,8 @@ class PrecisionCost:
 
     Attributes:
         dtype: The dtype the model computes in.
-        float32_model: Distance of its own distributions from those of the same
-            weights run in float32 from the first layer on.
+        float32_model: Distance of its own predictions from those of the same weights
+            run in float32 from the first layer on.
         not_measured: Why that is not known; None if it is.
     """
 

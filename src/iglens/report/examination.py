@@ -29,6 +29,10 @@ Line = tuple[str, str]
 
 _STYLE = {"exact": "bold rgb(86,180,233)", "refused": "bold rgb(230,159,0)"}
 _LABEL = 15
+_MEASURES = {"total_variation": "total variation", "logit": "difference of a logit"}
+
+SHOWN_LABELS = 6
+"""Labels of a classifier that are named; of more, the first."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def _model(model: ModelFacts) -> Iterator[Line]:
 
 def _vocabulary(model: ModelFacts) -> str:
     """Head and tokenizer."""
-    pieces = [] if model.vocab_size is None else [f"{model.vocab_size:,} logits"]
+    pieces = [] if model.n_logits is None else [_logits(model)]
     if model.tokenizer_size is None:
         return ", ".join([*pieces, "no tokenizer"])
     chat = "a" if model.chat_template else "no"
@@ -137,6 +141,15 @@ def _vocabulary(model: ModelFacts) -> str:
         f"{model.tokenizer_size:,} tokens in the tokenizer, {chat} chat template"
     )
     return ", ".join(pieces)
+
+
+def _logits(model: ModelFacts) -> str:
+    """Number of logits, and the labels they stand for."""
+    if model.labels is None:
+        return f"{model.n_logits:,} logits"
+    named = ", ".join(model.labels[:SHOWN_LABELS])
+    more = ", …" if len(model.labels) > SHOWN_LABELS else ""
+    return f"{model.n_logits:,} logit{'s' * (model.n_logits != 1)} ({named}{more})"
 
 
 def _layers(layers: LayerFacts) -> Iterator[Line]:
@@ -212,11 +225,11 @@ def _measured(
     fidelity: Fidelity, readout: ReadoutFacts | None, precision: PrecisionCost | None
 ) -> Iterator[Line]:
     """Fidelity, rounding, and what the dtype costs."""
-    own = fidelity.own.total_variation
+    measured = _MEASURES.get(fidelity.measure, fidelity.measure)
     yield (
         "fidelity",
-        f"total variation at most {own:.1g} over {fidelity.n_positions} predictions "
-        f"(tolerance {fidelity.tolerance:.1g})",
+        f"{measured} at most {fidelity.own.largest:.1g} over {fidelity.n_positions} "
+        f"predictions (tolerance {fidelity.tolerance:.1g})",
     )
     yield (
         "power",
@@ -224,26 +237,27 @@ def _measured(
     )
     yield (
         "noise floor",
-        f"{fidelity.noise_probability:.1g} of a probability, "
+        f"{fidelity.noise_logit:.1g} of a logit"
+        if fidelity.measure == "logit"
+        else f"{fidelity.noise_probability:.1g} of a probability, "
         f"{fidelity.noise_log_probability:.1g} nats of a log-probability",
     )
     if readout is not None:
-        yield f"read in {readout.precision}", _distance(fidelity.precise)
+        yield f"read in {readout.precision}", _distance(fidelity.precise, measured)
     if precision is not None:
         cost = precision.float32_model
         told = f"not measured: {precision.not_measured}"
-        yield "run in float32", told if cost is None else _distance(cost)
+        yield "run in float32", told if cost is None else _distance(cost, measured)
 
 
-def _distance(distance: Distance) -> str:
-    """How far some distributions are from the model's own."""
-    if distance.total_variation == 0:
-        return "total variation 0: the model's own distributions"
-    return (
-        f"total variation at most {distance.total_variation:.2g}, on average "
-        f"{distance.mean_total_variation:.2g}; a probability differs by up to "
-        f"{distance.probability:.2g}"
-    )
+def _distance(distance: Distance, measured: str) -> str:
+    """How far some predictions are from the model's own."""
+    if distance.largest == 0:
+        return f"{measured} 0: no difference"
+    words = f"{measured} at most {distance.largest:.2g}, on average {distance.mean:.2g}"
+    if distance.probability is not None:
+        words += f"; a probability differs by up to {distance.probability:.2g}"
+    return words
 
 
 def _rounded(ratio: float) -> str:

@@ -12,6 +12,7 @@ from families import (
     CONTEXT,
     FAMILIES,
     NEOX_SIZES,
+    SIZES,
     VOCAB,
     Handmade,
     build,
@@ -25,8 +26,8 @@ from torch import nn
 
 import iglens
 from iglens import ArgumentError, Declaration, Decoder, Examination, examine
-from iglens.examining.examine import examine_refused
-from iglens.examining.measure import TEXT
+from iglens.examining.examination import examine_refused
+from iglens.examining.measure import PARTS, TEXT
 from iglens.model.source import Source
 
 SCHEMA = json.loads((files("iglens.data") / "doctor.schema.json").read_text())
@@ -73,7 +74,7 @@ def test_every_family_is_found_as_it_is(name):
     assert found.readout.postprocess == family.postprocess
     assert found.readout.head.module == family.head
     assert bool(found.readout.head.tied_to) == family.tied
-    assert found.fidelity.own.total_variation <= found.fidelity.tolerance
+    assert found.fidelity.own.largest <= found.fidelity.tolerance
     assert found.batch_safe
     valid(found)
 
@@ -126,7 +127,7 @@ def test_facts_of_the_model_are_those_of_its_objects():
     buffers = sum(b.nbytes for b in model.buffers())
     assert found.n_bytes == 4 * found.n_parameters + buffers
     assert found.devices == {"cpu": found.n_bytes}
-    assert found.vocab_size == VOCAB
+    assert found.n_logits == VOCAB
     assert found.tokenizer_size == len(words) <= VOCAB
     assert found.chat_template
     assert found.context == CONTEXT
@@ -139,8 +140,42 @@ def test_what_was_declared_is_told():
     declaration = Declaration(blocks="model.layers", causal=False)
     found = examine(build("llama"), declaration=declaration)
     assert found.model.declared == ("blocks=model.layers", "causal=False")
-    assert found.fidelity.n_positions == 1
+    assert found.fidelity.n_positions == PARTS
+    assert found.fidelity.n_tokens > PARTS
     assert found.memory.n_tokens == CONTEXT
+    assert found.memory.rows_per_pass == 1
+
+
+def classifier(n_labels, dtype=torch.float32, **options):
+    config = hf.LlamaConfig(**SIZES, num_labels=n_labels, **options)
+    model = hf.LlamaForSequenceClassification(config)
+    return randomise(model).to(dtype).eval()
+
+
+def test_a_classifier_is_measured_on_beginnings_of_a_text():
+    found = examine(classifier(3), tokenizer())
+    assert found.verdict == "exact"
+    assert found.model.n_logits == 3
+    assert found.model.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert found.fidelity.measure == "total_variation"
+    assert found.fidelity.n_positions == PARTS
+    assert found.readout.head.module == "score"
+    assert found.memory.logits_bytes == 3 * 4
+    valid(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_reward_is_judged_by_its_logit(dtype):
+    found = examine(classifier(1, dtype), tokenizer())
+    assert found.verdict == "exact"
+    assert "the model's own logits" in found.sentence
+    assert found.fidelity.measure == "logit"
+    assert found.fidelity.own.largest <= found.fidelity.tolerance
+    assert found.fidelity.own.probability is None
+    cost = found.precision.float32_model
+    assert (cost is None) == (dtype == torch.float32)
+    assert cost is None or (cost.largest > 0 and cost.probability is None)
+    valid(found)
 
 
 def test_a_decoder_and_its_model_are_examined_alike():
@@ -195,7 +230,7 @@ def test_a_model_changed_after_verification_is_refused_with_the_reason():
         handle.remove()
     assert found.verdict == "refused"
     assert "a logit scale is missing" in found.sentence
-    assert found.fidelity.own.total_variation > found.fidelity.tolerance
+    assert found.fidelity.own.largest > found.fidelity.tolerance
     valid(found)
 
 

@@ -1,11 +1,9 @@
 """The one verb of this room: from a model to what is known about it."""
 
-from importlib.metadata import version
 from typing import Any
 
 from torch import nn
 
-from .. import __version__
 from ..errors import (
     ArgumentError,
     FidelityError,
@@ -14,7 +12,7 @@ from ..errors import (
 )
 from ..model.declaration import Declaration
 from ..model.decoder import Decoder
-from ..model.source import Source
+from ..model.source import Source, versions
 from ..readout.fidelity import POWER_NEEDED
 from ..records.examination import Examination, Verdict
 from .facts import model_facts
@@ -92,16 +90,17 @@ def examine_decoder(decoder: Decoder, n_tokens: int = N_TOKENS) -> Examination:
             decoder.info,
             decoder.declaration,
             decoder.readout.vocab_size,
+            None if decoder.labels is None else decoder.labels.names,
         ),
         layers=layer_facts(model, stream),
         readout=readout_facts(model, decoder.verified),
         blocks=block_facts(decoder.sublayers),
         fidelity=measured.fidelity,
-        precision=precision_cost(decoder, measured.trace),
+        precision=precision_cost(decoder, measured.traces),
         memory=memory_estimate(decoder, min(n_tokens, decoder.context or n_tokens)),
         batch_safe=decoder.batch_safe,
-        warnings=notes + measured.trace.warnings,
-        versions=_versions(),
+        warnings=notes + measured.traces[-1].warnings,
+        versions=versions(),
     )
 
 
@@ -124,14 +123,14 @@ def examine_refused(
     facts = None
     if model is not None:
         given = declaration or Declaration()
-        facts = model_facts(model, tokenizer, source, given, None)
+        facts = model_facts(model, tokenizer, source, given)
     return Examination(
         verdict="refused",
         sentence=f"Refused: {error}",
         name=source.id,
         model=facts,
         tried=error.tried if isinstance(error, UnsupportedModelError) else {},
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -146,14 +145,11 @@ def _verdict(name: str, measured: Measured) -> tuple[Verdict, str]:
             f"wrong state misses by only {found.power:.2g} tolerances "
             f"({POWER_NEEDED:g} are needed to tell)."
         )
+    what, missed = "distribution", f"total variation {found.own.largest:.1g}"
+    if found.measure == "logit":
+        what, missed = "logits", f"difference {found.own.largest:.1g}"
     return "exact", (
         f"Exact: the last state of {name}, read with the model's own head, gives the "
-        f"model's own distribution (total variation {found.own.total_variation:.1g} "
-        f"over {found.n_positions} predictions, tolerance {found.tolerance:.1g})."
+        f"model's own {what} ({missed} over {found.n_positions} predictions, tolerance "
+        f"{found.tolerance:.1g})."
     )
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what decides."""
-    others = ("torch", "transformers")
-    return {"iglens": __version__, **{name: version(name) for name in others}}
