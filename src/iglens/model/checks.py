@@ -1,13 +1,53 @@
 """What a model must be before any of its readouts can be proved."""
 
+from itertools import chain
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import NonFiniteError, UnsupportedModelError
 from ..readout.fidelity import MARGIN
 from ..readout.measure import gap, total_variation
 from .noise import beside_another_text, least_gap, rounding
 from .runner import Runner
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuse weights that are only shapes, before they are multiplied with.
+
+    PyTorch takes a matrix product with such a weight for done, and gives whatever lay
+    in memory.
+    """
+    if names := weights_without_values(model):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has {len(names)} weights without values, on the "
+            f"device 'meta' ({', '.join(names[:3])}). Load them, with "
+            "`from_pretrained` or `load_state_dict(..., assign=True)`."
+        )
+
+
+def weights_without_values(model: nn.Module) -> list[str]:
+    """Names of weights that are only shapes, and no hook that would bring values.
+
+    Accelerate leaves offloaded weights on the same device, and loads them when a
+    module is called.
+    """
+    served = tuple(
+        f"{name}." if name else ""
+        for name, module in model.named_modules()
+        if _brings_values(module)
+    )
+    return [
+        name
+        for name, tensor in chain(model.named_parameters(), model.named_buffers())
+        if tensor.device.type == "meta" and not name.startswith(served)
+    ]
+
+
+def _brings_values(module: nn.Module) -> bool:
+    """Whether Accelerate loads the weights of a module when it is called."""
+    hook = getattr(module, "_hf_hook", None)
+    return hook is not None and bool(getattr(hook, "offload", True))
 
 
 def check_finite(runner: Runner, logits: Tensor) -> None:

@@ -17,6 +17,7 @@ from ..readout.measure import meaningful_unit
 from ..records import ModelInfo, Provenance, Target, Unit
 from ..trace import Trace
 from .capture import states_of
+from .checks import check_values
 from .declaration import Declaration
 from .generate import Sampling, continuation
 from .injected import model_lock
@@ -71,6 +72,7 @@ class Decoder:
                 "model, or use `Decoder.from_pretrained` with a name."
             )
         refuse_other_kinds(model)
+        check_values(model)
         self.declaration = declaration = declaration or Declaration()
         self.model, self.tokenizer = model, tokenizer
         self._source = source or Source(id=type(model).__name__)

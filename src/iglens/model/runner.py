@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import torch
@@ -167,16 +166,12 @@ class Runner:
         logits = output.get("logits") if isinstance(output, Mapping) else output
         if isinstance(logits, tuple):
             logits = logits[0]
-        if isinstance(logits, Tensor) and logits.device.type == "meta":
-            raise self._without_values()
         return logits
 
     def _refusal(
         self, error: Exception, arguments: dict[str, Any]
     ) -> UnsupportedModelError:
         """Why the model did not run, as far as that can be told."""
-        if weights_without_values(self.model):
-            return self._without_values()
         reason = in_one_line(error)
         if self.inputs is not None:
             return UnsupportedModelError(
@@ -187,15 +182,6 @@ class Runner:
         return UnsupportedModelError(
             f"{self.name} does not run on these token ids alone ({reason}). If it "
             "needs more, say so with `Declaration(inputs=...)`."
-        )
-
-    def _without_values(self) -> UnsupportedModelError:
-        """The refusal of a model that is only shapes."""
-        names = weights_without_values(self.model)
-        return UnsupportedModelError(
-            f"{self.name} has {len(names)} weights without values, on the device "
-            f"'meta' ({', '.join(names[:3])}). Load them, with `from_pretrained` or "
-            "`load_state_dict(..., assign=True)`."
         )
 
     def _arguments(self, ids: Tensor, keep: int | None) -> dict[str, Any]:
@@ -236,19 +222,6 @@ def text_config(model: nn.Module) -> Any:
     config = getattr(model, "config", None)
     chosen = getattr(config, "get_text_config", None)
     return None if chosen is None else chosen(decoder=True)
-
-
-def weights_without_values(model: nn.Module) -> list[str]:
-    """Names of weights that are only shapes, and no hook that would bring values.
-
-    Accelerate leaves offloaded weights on the same device, and loads them when a
-    module is called.
-    """
-    modules = list(model.modules())
-    if any(getattr(module, "_hf_hook", None) is not None for module in modules):
-        return []
-    tensors = chain(model.named_parameters(), model.named_buffers())
-    return [name for name, tensor in tensors if tensor.device.type == "meta"]
 
 
 def in_one_line(error: Exception) -> str:
