@@ -10,10 +10,11 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 os.environ["TERMINAL_WIDTH"] = os.environ["COLUMNS"] = "80"
 os.environ["NO_COLOR"] = "1"
@@ -31,7 +32,7 @@ def help_pages() -> str:
     from iglens.cli.main import run
 
     pages = []
-    for words in ([], ["explain"], ["models"], ["models", "fetch"]):
+    for words in _commands():
         out = io.StringIO()
         with redirect_stdout(out):
             run([*words, "--help"])
@@ -39,6 +40,21 @@ def help_pages() -> str:
         lines = [line.rstrip() for line in out.getvalue().strip("\n").splitlines()]
         pages.append(f"## {title}\n\n```text\n" + "\n".join(lines) + "\n```")
     return "\n\n".join(pages)
+
+
+def _commands() -> list[list[str]]:
+    """The program, its commands and theirs, as one types them."""
+    import typer
+
+    from iglens.cli.main import app
+
+    def below(command: Any, words: list[str]) -> Iterator[list[str]]:
+        yield words
+        for name, inner in getattr(command, "commands", {}).items():
+            if [*words, name] != ["models", "list"]:  # the same as `iglens models`
+                yield from below(inner, [*words, name])
+
+    return list(below(typer.main.get_command(app), []))
 
 
 def first_output() -> str:

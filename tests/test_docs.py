@@ -88,7 +88,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()
-    commands = set(re.findall(r"^iglens (explain .*)$", text, re.M))
+    commands = set(re.findall(r"^iglens ((?:explain|doctor) .*)$", text, re.M))
     assert len(commands) >= 3
     for command in commands:
         assert run(shlex.split(command)) == 0, capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
@@ -394,6 +395,15 @@ def test_the_document_names_every_field_once():
     for name in ("model", "layers", "readout", "fidelity", "precision", "memory"):
         entry = SCHEMA["properties"][name]["anyOf"][0]
         assert set(document[name]) == set(entry["properties"]) == set(entry["required"])
+
+
+def test_every_field_is_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs/json.md").read_text()
+    section = page.split("## iglens doctor")[1]
+    names = {*SCHEMA["properties"]}
+    for name in ("model", "layers", "readout", "fidelity", "precision", "memory"):
+        names |= {*SCHEMA["properties"][name]["anyOf"][0]["properties"]}
+    assert {name for name in names if f"`{name}`" not in section} == set()
 
 
 def test_every_field_of_the_schema_has_a_description():

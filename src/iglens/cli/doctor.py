@@ -52,7 +52,7 @@ def doctor_command(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Say whether a model is read exactly, how that was found out, and what it costs.
+    """Say whether a model is read exactly, and what that verdict rests on.
 
     The verdict comes first. It rests on a proof against the model's own forward, and
     on a text on which the readout is compared with the model's own distribution.
