@@ -148,6 +148,74 @@ def test_a_checkpoint_that_lacks_weights_is_refused_with_their_names(copied, mis
     one_line(copied, ModelLoadError, f"lacks 1 weights .*{missing}.*random")
 
 
+def test_weights_that_the_config_has_no_place_for_are_named_in_every_result(copied):
+    """A config that says fewer layers than the file has is another model."""
+    set_config(copied, num_hidden_layers=2)
+    decoder = Decoder.from_pretrained(copied)
+    assert decoder.n_layers == 2
+    result = explain(decoder, IDS, positions="all", max_new_tokens=0)
+    (warning,) = result.warnings
+    assert "holds 9 weights that the model does not use" in warning
+    assert "model.layers.2.input_layernorm.weight" in warning
+    assert str(copied) in warning
+    whole = build("llama")
+    whole.model.layers = whole.model.layers[:2]
+    expected = explain(Decoder(whole), IDS, positions="all", max_new_tokens=0)
+    assert result.levels == pytest.approx(expected.levels, abs=1e-6)
+
+
+def test_a_weight_too_many_is_named_and_a_whole_checkpoint_warns_of_nothing(copied):
+    whole = Decoder.from_pretrained(copied)
+    assert whole.trace(IDS, [3]).warnings == ()
+    set_weights(copied, lambda weights: weights.update(zorg=torch.ones(3)))
+    (warning,) = Decoder.from_pretrained(copied).trace(IDS, [3]).warnings
+    assert "holds 1 weights that the model does not use (zorg)" in warning
+
+
+def sharded(folder):
+    build("llama").save_pretrained(folder, max_shard_size="50KB")
+    return sorted(folder.glob("*.safetensors"))
+
+
+def without_a_shard(shards):
+    shards[1].unlink()
+
+
+def half_a_shard(shards):
+    shards[1].write_bytes(shards[1].read_bytes()[: shards[1].stat().st_size // 2])
+
+
+def an_emptied_shard(shards):
+    kept = load_file(shards[1])
+    kept.popitem()
+    save_file(kept, shards[1], metadata={"format": "pt"})
+
+
+def an_index_of_another_shard(shards):
+    index = shards[0].parent / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace("00002-of", "00099-of"))
+
+
+def a_broken_index(shards):
+    (shards[0].parent / "model.safetensors.index.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (without_a_shard, "could not be loaded: .*00002-of"),
+        (half_a_shard, "could not be loaded: SafetensorError"),
+        (an_emptied_shard, "lacks 1 weights .*random"),
+        (an_index_of_another_shard, "could not be loaded: .*00099-of"),
+        (a_broken_index, "could not be loaded: JSONDecodeError"),
+    ],
+)
+def test_shards_that_do_not_make_one_model_are_refused(tmp_path, damage, reason):
+    folder = tmp_path / "shards"
+    damage(sharded(folder))
+    one_line(folder, ModelLoadError, reason)
+
+
 def test_a_tied_head_is_not_missing(tmp_path):
     build("qwen3").save_pretrained(tmp_path / "tied")
     names = load_file(tmp_path / "tied" / "model.safetensors").keys()

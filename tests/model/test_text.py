@@ -2,6 +2,8 @@ import json
 
 import pytest
 import tokenizers
+import torch
+import transformers as hf
 from families import CONTEXT, TEXT, VOCAB, build, tokenizer
 from isolated import run_python
 
@@ -281,3 +283,62 @@ def test_a_system_message_needs_chat():
     with pytest.raises(ArgumentError, match="`system` needs `chat=True`"):
         decoder.encode(TEXT, system="of")
     assert decoder.encode(TEXT, system="of", chat=True)[0] == 3
+
+
+def padded(size, name="llama"):
+    """A model whose head has another number of rows than the tokenizer has tokens."""
+    return Decoder(build(name, vocab_size=size), tokenizer())
+
+
+def test_ids_without_text_are_shown_by_their_number_and_explained_like_others():
+    known = len(tokenizer())
+    decoder = padded(known + 23)
+    assert decoder.token_text(known - 1) == tokenizer().decode([known - 1])
+    assert decoder.token_text(known) == f"<{known}>"
+    with torch.no_grad():
+        decoder.model.lm_head.weight[known + 5] *= 9  # it is said first
+    texts = {f"<{known + i}>" for i in range(23)}
+    result = explain(decoder, TEXT, target=known + 5)
+    assert result.targets[0].text == f"<{known + 5}>"
+    assert texts & set(result.vocabulary.values())
+    result = explain(decoder, [3, known + 1, 5], positions="all", max_new_tokens=0)
+    assert result.token_texts[1] == f"<{known + 1}>"
+    assert "<" in str(result)
+    said = decoder.generate(decoder.encode(TEXT), 3)
+    again = explain(decoder, TEXT, max_new_tokens=3)
+    assert [target.ids[0] for target in again.targets] == said
+
+
+def test_an_answer_behind_ids_without_text_is_tokenised_alone():
+    decoder = padded(len(tokenizer()) + 9)
+    prompt = [*decoder.encode("The"), len(tokenizer()) + 2]
+    assert decoder.encode_answer(prompt, " capital of") == decoder.encode(" capital of")
+    assert decoder.target(" Paris", prompt).text == " Paris"
+
+
+def test_a_head_with_fewer_rows_than_the_tokenizer_has_tokens_says_so():
+    decoder = padded(len(tokenizer()) - 4)
+    text = tokenizer().decode([len(tokenizer()) - 1])
+    with pytest.raises(ArgumentError, match="they do not belong together"):
+        decoder.encode(text)
+    with pytest.raises(TargetError, match="is no token of this model"):
+        decoder.target(text)
+    ids = decoder.encode("a")
+    assert explain(decoder, ids, target="b").n_rows == 1
+
+
+class InPython(hf.PreTrainedTokenizer):
+    """A tokenizer written in Python: an unknown id raises."""
+
+    vocab_size = 3
+
+    def get_vocab(self):
+        return {"a": 0, "b": 1, "c": 2}
+
+    def _convert_id_to_token(self, index):
+        return "abc"[index]
+
+
+def test_tokenizers_that_raise_for_unknown_ids_are_asked_carefully():
+    codec = TextCodec(InPython(), 10)
+    assert [codec.show(token) for token in (0, 2, 3, 9)] == ["a", "c", "<3>", "<9>"]
