@@ -175,6 +175,23 @@ def test_shards_may_lie_on_the_disk_too(tmp_path, plain):
     assert_as_plain(decoder, plain)
 
 
+def test_other_files_than_safetensors_need_a_folder_to_be_offloaded_to(
+    tmp_path, plain
+):
+    model = build("llama")
+    model.config.save_pretrained(tmp_path / "old")
+    torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin")
+    where = device_map(MAPS["half of the blocks and the head"])
+    with pytest.raises(ModelLoadError, match="provide an `offload_folder`"):
+        Decoder.from_pretrained(tmp_path / "old", device_map=where)
+    decoder = Decoder.from_pretrained(
+        tmp_path / "old", device_map=where, offload_folder=tmp_path / "off"
+    )
+    assert any((tmp_path / "off").iterdir())
+    assert_as_plain(decoder, plain)
+    assert decoder.info.weights_sha256 == weights_sha256(tmp_path / "old")
+
+
 @pytest.mark.parametrize("where", ["zorg", {"": "zorg"}, {"model": "cpu:zorg"}])
 def test_a_map_to_a_device_that_is_not_there_is_one_line(saved, where):
     with pytest.raises(ModelLoadError, match="could not be loaded") as caught:
