@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -76,6 +74,11 @@ def test_a_parallel_block_is_cut_nowhere():
     assert stretches(PARALLEL, path) == [(0, 5)]
 
 
+def test_weights_belong_to_the_stretch_that_ends_with_what_they_make():
+    chain = graph((), (0,), (1,), (2,), weighty=(2,))
+    assert stretches(chain, between(chain, 0, 3)) == [(1, 2)]
+
+
 def test_stretches_need_weights_that_lie_on_a_path():
     dead = graph((), (0,), (0,), (1,), weighty=(2,))
     assert stretches(dead, between(dead, 0, 3)) == []
@@ -109,8 +112,3 @@ def test_what_is_no_number_makes_no_number(where):
     terms[where] = ((where, None),)
     nodes = summed(None, *terms, ((2, 1.0), (0, 1.0)))
     assert addends(nodes, 3, 0, ()) == {0: None}
-
-
-def test_regions_follow_each_other():
-    path = between(PRE_NORM, 0, 6)
-    assert all(a[1] == b[0] for a, b in pairwise(stretches(PRE_NORM, path)))

@@ -383,6 +383,14 @@ def test_odd_blocks_are_named_for_what_they_do(model_type):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_module_that_runs_past_the_states_is_told():
+    plan = odd("longcat_flash").sublayers.blocks[0]
+    assert "model.layers.0.mlp reads an earlier state" in plan.note
+    assert plan.parts[-1].writer is None
+    assert odd("bert").sublayers.blocks[0].note is None
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("model_type", "carry"), [("gemma4_text", 0.7), ("bert", None), ("doge", None)]
 )
@@ -502,6 +510,25 @@ def test_vectors_of_a_parallel_block_are_taken_before_they_are_overwritten():
     with torch.no_grad():
         expected = after - before - block.mlp(block.norm(before))
     torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_module_that_several_blocks_share_is_counted_in_each():
+    shared, still = nn.LayerNorm(16), nn.Identity()
+
+    class Sharing(Monolith):
+        def __init__(self):
+            super().__init__()
+            self.norm = self.norm_2 = shared
+            self.still = still
+
+        def forward(self, hidden):
+            return super().forward(self.still(hidden))
+
+    plans = Decoder(handmade(Sharing, n_layers=3)).sublayers.blocks
+    assert [plan.kind for plan in plans] == ["sequential"] * 3
+    assert {(s.module, s.call) for plan in plans for s in plan.sites} == {
+        ("body.0.norm", 1)
+    }
 
 
 class Moody(Monolith):

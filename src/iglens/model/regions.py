@@ -55,6 +55,22 @@ class Cutting:
     regions: tuple[Region, ...] = ()
     reason: str | None = None
 
+    @property
+    def note(self) -> str | None:
+        """What runs past the states between the parts, in words."""
+        late = [
+            call.name
+            for region in self.regions
+            for call in region.calls
+            if call.first < region.start
+        ]
+        if not late:
+            return None
+        return (
+            f"{late[0]} reads an earlier state and is added at the end, as part of the "
+            "last update"
+        )
+
 
 def cut_block(flow: Flow, stream: Stream, layer: int) -> Cutting:
     """The regions of the block that leads from `h_{layer-1}` to `h_layer`."""

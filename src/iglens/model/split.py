@@ -79,7 +79,7 @@ def _plan(layer: int, name: str, cutting: Cutting) -> BlockPlan:
         )
         for index, region in enumerate(cutting.regions)
     )
-    return BlockPlan(layer, name, cutting.kind, parts, cutting.reason)
+    return BlockPlan(layer, name, cutting.kind, parts, cutting.reason, cutting.note)
 
 
 def _seen(

@@ -107,6 +107,7 @@ class BlockPlan:
         kind: "sequential", "parallel", "single" or "none".
         parts: Its parts in order; those of an unsplit block ("none") are empty.
         reason: Why the block is not split; None where it is.
+        note: What a reader must know of a block that is split, if anything.
     """
 
     layer: int
@@ -114,6 +115,7 @@ class BlockPlan:
     kind: BlockKind
     parts: tuple[Part, ...] = ()
     reason: str | None = None
+    note: str | None = None
 
     @property
     def sites(self) -> tuple[Site, ...]:
