@@ -73,16 +73,23 @@ def _missed(decoder: Decoder, declaration: Declaration) -> float:
     given = dict((declaration.inputs or _ids_alone)(ids))
     if "use_cache" in inspect.signature(model.forward).parameters:
         given["use_cache"] = False
-    places = torch.arange(TOKENS)
+    truth = _logits(model, given)
+    places = torch.arange(TOKENS)[-len(truth) :]  # a classifier's is the last alone
     taken = capture(decoder._runner, stream, ids, places, (0, stream.n_layers))
     last = taken.states[-1]
     generator = torch.Generator().manual_seed(7)
-    random = torch.randn(last.shape, generator=generator).to(last) * last.std()
-    truths = _logits(model, given), _replaced(decoder, given, random)
-    return max(
-        float(total_variation(decoder.readout.logits(states), truth).max())
-        for states, truth in zip((last, random), truths, strict=True)
-    )
+    random = torch.randn(TOKENS, stream.width, generator=generator).to(last)
+    random *= last.std()
+    found = [_gap(decoder.readout.logits(last), truth)]
+    truth = _replaced(decoder, given, random)
+    return max(*found, _gap(decoder.readout.logits(random[places]), truth))
+
+
+def _gap(ours: Tensor, own: Tensor) -> float:
+    """Total variation; of single logits the difference, relative if they are large."""
+    if own.shape[-1] > 1:
+        return float(total_variation(ours, own).max())
+    return float((ours - own).abs().max() / own.abs().max().clamp(min=1))
 
 
 def _ids_alone(ids: Tensor) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def _logits(model: nn.Module, given: Any) -> Tensor:
     """What the model gives for the one text, called as anybody would."""
     output = model(**given)
     logits = output["logits"] if "logits" in output else output[0]
-    return logits[0, -TOKENS:]
+    return logits[:1] if logits.dim() == 2 else logits[0, -TOKENS:]
 
 
 def _replaced(decoder: Decoder, given: Any, vectors: Tensor) -> Tensor:

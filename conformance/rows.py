@@ -19,12 +19,13 @@ class Row:
     """What was found for one class.
 
     Attributes:
-        kind: "causal" or "image-text".
+        kind: "causal", "image-text" or "classifier".
         model_type: Model type in Transformers.
         name: Class of the model.
         declared: What was declared about it, in words; empty for most.
-        single: The proof in float32.
+        single: The proof in float32, of a classifier that with two labels.
         double: The proof in float64.
+        reward: The proofs of a classifier with one label, in both.
     """
 
     kind: str
@@ -33,24 +34,32 @@ class Row:
     declared: str
     single: Proof
     double: Proof
+    reward: tuple[Proof, ...] = ()
+
+    @property
+    def proofs(self) -> tuple[Proof, ...]:
+        """All of them."""
+        return (self.single, self.double, *self.reward)
 
 
 def make_row(kind: str, model_type: str, name: str) -> Row:
     """Build and prove one class in both dtypes, in a forked process."""
-    from .tiny import declaration
+    from .tiny import CLASSIFIER, REWARD, declaration
 
-    found = _forked(kind, model_type)
+    kinds = (CLASSIFIER, REWARD) if kind == CLASSIFIER else (kind,)
+    single, double, *reward = _forked(kinds, model_type)
     declared = declaration(model_type)
     fields = [] if declared is None else vars(declared).items()
     said = [key for key, value in fields if value not in (None, True)]
-    return Row(kind, model_type, name, ", ".join(said), *found)
+    named = kind, model_type, name, ", ".join(said)
+    return Row(*named, single, double, tuple(reward))
 
 
-def _forked(kind: str, model_type: str) -> list[Proof]:
-    """The two proofs, or what became of the process."""
+def _forked(kinds: tuple[str, ...], model_type: str) -> list[Proof]:
+    """Two proofs of each kind, or what became of the process."""
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(send, kind, model_type))
+    process = context.Process(target=_child, args=(send, kinds, model_type))
     process.start()
     send.close()
     answer = None
@@ -64,11 +73,12 @@ def _forked(kind: str, model_type: str) -> list[Proof]:
     process.join()
     if answer is None:
         code = process.exitcode
-        return [Proof("failed", reason=f"the process ended with {code}")] * 2
+        failed = Proof("failed", reason=f"the process ended with {code}")
+        return [failed] * 2 * len(kinds)
     return [Proof(**fields) for fields in json.loads(answer)]
 
 
-def _child(send: Any, kind: str, model_type: str) -> None:
+def _child(send: Any, kinds: tuple[str, ...], model_type: str) -> None:
     """Prove one class and send what was found."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # models warn of tiny sizes
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
@@ -78,6 +88,7 @@ def _child(send: Any, kind: str, model_type: str) -> None:
     torch.set_num_threads(1)
     found = [
         asdict(_prove(kind, model_type, dtype))
+        for kind in kinds
         for dtype in (torch.float32, torch.float64)
     ]
     send.send(json.dumps(found))

@@ -9,21 +9,24 @@ from .rows import Row
 _TITLES = {
     "causal": "Causal language models",
     "image-text": "Text decoders of image-text models",
+    "classifier": "Classifiers and reward models",
 }
 
 _HEAD = """# Conformance
 
 *Written by `make conformance`; not edited by hand.*
 
-Every class that the installed Transformers maps to a causal language model, and the
-text path of every image-text model, was built from its configuration class with tiny
-sizes, random weights and biases, and scales and soft-caps that act. Each was then
-loaded as a user would load it and judged against the model itself on another text: the
-logits of a plain forward pass, and of one in which only the last block's output is
-replaced by random vectors.
+Every class that the installed Transformers maps to a causal language model, the text
+path of every image-text model, and the text classifier of every model type of either
+kind (with two labels, and with one as reward models have it) was built from its
+configuration class with tiny sizes, random weights and biases, and scales and
+soft-caps that act. Each was then loaded as a user would load it and judged against the
+model itself on another text: the logits of a plain forward pass, and of one in which
+only the last block's output is replaced by random vectors.
 
 - **exact**: equal to both within a total variation of 1e-5 (float32) or 1e-10
-  (float64). *explicit*: norm, head and post-processing were recovered and are streamed;
+  (float64); with one label, of which there is no distribution, within as much in its
+  logit. *explicit*: norm, head and post-processing were recovered and are streamed;
   *injected*: the model's own forward reads, which is slower.
 - **refused**: iglens says why and explains nothing.
 - **unbuilt**: the class could not be made in this environment.
@@ -38,7 +41,13 @@ def counts(rows: Iterable[Row], kind: str) -> dict[str, int]:
     found = Counter(row.single.status for row in chosen)
     found["classes"] = len(chosen)
     found["exact in float64"] = sum(row.double.status == "exact" for row in chosen)
-    found["wrong"] += sum(row.double.status == "wrong" for row in chosen)
+    found["exact with one label"] = sum(
+        all(proof.status == "exact" for proof in row.reward) and bool(row.reward)
+        for row in chosen
+    )
+    found["wrong"] = sum(
+        any(proof.status == "wrong" for proof in row.proofs) for row in chosen
+    )
     for readout in ("explicit", "injected"):
         found[readout] = sum(
             row.single.status == "exact" and row.single.readout == readout
@@ -53,27 +62,29 @@ def render(rows: Sequence[Row], versions: dict[str, str]) -> str:
     parts = [_HEAD, f"Versions: {made}.\n"]
     for kind, title in _TITLES.items():
         chosen = [row for row in rows if row.kind == kind]
-        parts += [f"## {title}\n", _summary(counts(rows, kind)), _table(chosen)]
+        rewards = any(row.reward for row in chosen)
+        found = counts(rows, kind)
+        parts += [f"## {title}\n", _summary(found, rewards), _table(chosen, rewards)]
         parts += [_reasons(chosen)]
     return "\n".join(part for part in parts if part)
 
 
-def _summary(found: dict[str, int]) -> str:
+def _summary(found: dict[str, int], rewards: bool) -> str:
     """Counts as a small table."""
     names = ("classes", "exact", "exact in float64", "explicit", "injected")
+    names += ("exact with one label",) if rewards else ()
     names += ("refused", "unbuilt", "failed", "wrong")
     head = " | ".join(names)
     values = " | ".join(str(found.get(name, 0)) for name in names)
     return f"| {head} |\n|{'---|' * len(names)}\n| {values} |\n"
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[Row], rewards: bool) -> str:
     """One line for each class."""
-    lines = [
-        "| model type | class | float32 | float64 | readout | after the head | blocks "
-        "| declared |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    names = ["model type", "class", "float32", "float64"]
+    names += ["one label"] if rewards else []
+    names += ["readout", "after the head", "blocks", "declared"]
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for row in sorted(rows, key=lambda row: row.model_type):
         proof = row.single
         blocks = f"`{proof.stack}` ({proof.layers})" if proof.stack else ""
@@ -82,6 +93,7 @@ def _table(rows: Sequence[Row]) -> str:
             f"`{row.name}`",
             proof.status,
             row.double.status,
+            *([" / ".join(_distinct(row))] if rewards else []),
             proof.readout,
             proof.postprocess,
             blocks,
@@ -89,6 +101,11 @@ def _table(rows: Sequence[Row]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _distinct(row: Row) -> list[str]:
+    """What became of a class with one label, in both dtypes; once if that is one."""
+    return list(dict.fromkeys(proof.status for proof in row.reward))
 
 
 def _reasons(rows: Sequence[Row]) -> str:
@@ -101,6 +118,11 @@ def _reasons(rows: Sequence[Row]) -> str:
             ):
                 reason = re.sub(r"\s+", " ", proof.reason).replace("`", "'")
                 where = f"**{row.model_type}** in {dtype}, {proof.status}"
+                lines.append(f"- {where}: {_code(reason)}")
+        for proof in row.reward:
+            if proof.status not in ("exact", row.single.status):
+                reason = re.sub(r"\s+", " ", proof.reason).replace("`", "'")
+                where = f"**{row.model_type}** with one label, {proof.status}"
                 lines.append(f"- {where}: {_code(reason)}")
     return "\n".join(["Reasons:\n", *lines, ""]) if lines else ""
 

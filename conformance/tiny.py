@@ -15,11 +15,23 @@ from .declarations import DECLARATIONS
 from .sizes import KNOBS, LAYERS, OVERRIDES, SIZES, VOCAB
 
 CAUSAL, IMAGE_TEXT = "causal", "image-text"
+CLASSIFIER, REWARD = "classifier", "reward"
+KINDS = (CAUSAL, IMAGE_TEXT, CLASSIFIER)
+LABELS = {CLASSIFIER: 2, REWARD: 1}
 
-_NAMES = {
+_GENERATING = {
     CAUSAL: modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     IMAGE_TEXT: modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 }
+_DECODERS = {model_type for names in _GENERATING.values() for model_type in names}
+_CLASSIFYING = {
+    model_type: name
+    for model_type, name in (
+        modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.items()
+    )
+    if model_type in _DECODERS
+}
+_NAMES = _GENERATING | dict.fromkeys(LABELS, _CLASSIFYING)
 
 
 def model_types(kind: str) -> dict[str, str]:
@@ -46,7 +58,10 @@ def build(kind: str, model_type: str, dtype: torch.dtype, seed: int = 0) -> nn.M
     torch.manual_seed(seed)
     of_class = getattr(transformers, _NAMES[kind][model_type])
     kind_of_config = of_class.config_class or CONFIG_MAPPING[model_type]
-    model = of_class(tiny_config(kind_of_config, OVERRIDES.get(model_type, {})))
+    given = OVERRIDES.get(model_type, {})
+    if kind in LABELS:
+        given = given | {"num_labels": LABELS[kind]}
+    model = of_class(tiny_config(kind_of_config, given))
     randomise(model, seed)
     if dtype == torch.float64 and hasattr(model.config, "_experts_implementation"):
         model.set_experts_implementation("eager")  # the fused kernel has no float64

@@ -31,6 +31,17 @@ ODD = {
 }
 
 
+CLASSIFIERS = {
+    "gemma2": ("exact", "explicit"),  # which caps the language model's logits
+    "gemma3": ("exact", "explicit"),  # images beside the text
+    "jamba": ("exact", "explicit"),
+    "modernbert-decoder": ("exact", "explicit"),
+    "xlnet": ("exact", "injected"),
+    "roberta": ("refused", ""),  # reads its first token
+    "bart": ("refused", ""),
+}
+
+
 def built(model_type, dtype=torch.float32, kind=tiny.CAUSAL):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # models warn of sizes this small
@@ -109,11 +120,24 @@ def row(status, double="exact", kind=tiny.CAUSAL):
     )
 
 
+def classifier(status):
+    """A classifier that is exact with two labels; with one it has that status."""
+    made = row("exact", kind=tiny.CLASSIFIER)
+    return replace(made, reward=(prove.Proof("exact"), prove.Proof(status)))
+
+
 def test_only_wrong_readings_and_lost_classes_are_complaints():
     good = row("exact")
     assert run.complaints([good, row("refused")], whole=False) == []
-    enough = [good] * 181 + [row("exact", kind=tiny.IMAGE_TEXT)] * 94
+    others = [row("exact", kind=tiny.IMAGE_TEXT)] * 94
+    others += [classifier("exact")] * 87
+    enough = [good] * 181 + others
     assert run.complaints(enough, whole=True) == []
+    fewer = [good] * 181 + others[:-30] + [classifier("refused")] * 30
+    assert "classifier: 57 exact with one label, 64 before" in run.complaints(
+        fewer, whole=True
+    )
+    assert "is read wrongly" in run.complaints([classifier("wrong")], whole=False)[0]
     assert "0.1" in run.complaints([row("wrong")], whole=False)[0]
     assert "0.2" in run.complaints([row("exact", "wrong")], whole=False)[0]
     assert "causal: 177 exact, 178 before" in run.complaints(enough[4:], whole=True)
@@ -126,12 +150,39 @@ def test_a_page_can_be_read_back():
     assert table.version_in(page, "torch") == "2.6"
 
 
+def test_a_page_tells_one_label_from_two():
+    page = table.render([classifier("refused")], {"transformers": "5", "torch": "2"})
+    assert "| one label |" in page
+    assert "| exact | exact | exact / refused | explicit |" in page
+    assert "- **llama** with one label, refused:" in page
+
+
+@pytest.mark.parametrize("kind", [tiny.CLASSIFIER, tiny.REWARD])
+@pytest.mark.parametrize("model_type", CLASSIFIERS)
+def test_a_sample_of_classifiers_is_exact_or_refused(model_type, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = tiny.build(kind, model_type, torch.float32)
+        proof = prove.prove(model, tiny.declaration(model_type))
+    assert (proof.status, proof.readout) == CLASSIFIERS[model_type], proof.reason
+
+
+@pytest.mark.parametrize("kind", [tiny.CLASSIFIER, tiny.REWARD])
+def test_a_wrong_reading_of_a_classifier_is_called_wrong(kind):
+    decoder = Decoder(built("llama", kind=kind))
+    assert prove._missed(decoder, Declaration()) <= prove.LIMITS[torch.float32]
+    readout = decoder.readout
+    scaled = replace(readout, own_logits=lambda h: readout.own_logits(h) * 1.01)
+    decoder.verified = replace(decoder.verified, readout=scaled)
+    assert prove._missed(decoder, Declaration()) > 1e-4
+
+
 def test_the_table_in_the_docs_is_of_the_installed_transformers():
     page = run.PAGE.read_text(encoding="utf-8")
     assert table.version_in(page, "transformers") == version("transformers"), (
         "stale: run `make conformance`"
     )
-    for kind in (tiny.CAUSAL, tiny.IMAGE_TEXT):
+    for kind in tiny.KINDS:
         assert set(tiny.model_types(kind).values()) <= table.classes_in(page)
     assert "| wrong |" in page
     assert "failed" not in table.statuses_in(page)
