@@ -179,6 +179,21 @@ def test_a_reward_is_judged_by_its_logit(dtype):
     valid(found)
 
 
+class Careless(hf.LlamaForSequenceClassification):
+    """Reads the last token whether it is padding or not."""
+
+    def forward(self, input_ids, attention_mask=None, use_cache=False):
+        hidden = self.model(input_ids, attention_mask, use_cache=False)
+        return {"logits": self.score(hidden.last_hidden_state)[:, -1]}
+
+
+def test_texts_that_may_not_share_a_batch_are_told():
+    found = examine(randomise(Careless(hf.LlamaConfig(**SIZES))))
+    assert found.verdict == "exact"
+    assert found.batch_safe is False
+    assert "texts are run one by one" in str(found)
+
+
 def test_a_decoder_and_its_model_are_examined_alike():
     model = build("qwen3")
     one, other = examine(Decoder(model)), examine(model)

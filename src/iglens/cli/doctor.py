@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ModelName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="Hub id, folder, GGUF file, or embedded model; default smollm2.",
     ),
 ]
@@ -54,9 +54,10 @@ def doctor_command(
 ) -> None:
     """Say whether a model is read exactly, and what that verdict rests on.
 
-    The verdict comes first. It rests on a proof against the model's own forward, and
-    on a text on which the readout is compared with the model's own distribution.
-    Exit code 0: the model can be explained; 2: it is refused, or there is none.
+    The verdict comes first. It rests on a proof against the model's own
+    forward, and on a text on which the readout is compared with the model's own
+    distribution. Exit code 0: the model can be explained; 2: it is refused, or
+    there is none.
     """
     quiet_libraries()
     name = announced(model, accept_licence=accept_licence, quiet=quiet)
