@@ -29,6 +29,8 @@ UPWARD = {
     # convenience methods of the result, imported when called
     ("records/answer.py", "storage"),
     ("records/answer.py", "report"),
+    ("records/flow.py", "storage"),
+    ("records/flow.py", "report"),
     ("records/attribution.py", "storage"),
     ("records/attribution.py", "report"),
     ("records/difference.py", "storage"),

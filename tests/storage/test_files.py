@@ -31,6 +31,7 @@ def test_exported_names_are_these():
             "attribution_from_json",
             "attribution_to_json",
             "check_writable",
+            "flow_to_json",
             "load",
             "save",
         ]

@@ -3,6 +3,7 @@
 from .attribute import attribute
 from .baseline import BASELINES, Baseline
 from .estimator import AbstractEstimator, Gradient, Observed
+from .flow import flows
 from .scalar import Scalar
 from .sensitivity import attribute_averaged, attribute_from, sensitivity
 
@@ -16,5 +17,6 @@ __all__ = [
     "attribute",
     "attribute_averaged",
     "attribute_from",
+    "flows",
     "sensitivity",
 ]

@@ -146,7 +146,7 @@ def _record(
         estimator=estimator.name,
         lens="logit" if path.lens is None else path.lens.name,
         noise_floor=noise,
-        readout=_readout_info(trace, verdict),
+        readout=readout_info(trace, verdict),
         provenance=trace.provenance,
         flags=(
             *verdict.flags,
@@ -167,7 +167,7 @@ def _noise(trace: Trace, rows: Rows, unit: Unit) -> Float[np.ndarray, " rows"]:
     return np.array([trace.noise.of(target, unit, size) for target in rows.targets])
 
 
-def _readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
+def readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
     """How the levels were read."""
     return ReadoutInfo(
         kind=trace.readout.kind,

@@ -3,6 +3,7 @@
 from .answer import Answer
 from .attribution import Attribution
 from .flag import Flag
+from .flow import Flow
 from .provenance import ModelInfo, Provenance, ReadoutInfo
 from .segment import Segment, block_segment
 from .subject import Subject
@@ -17,6 +18,7 @@ __all__ = [
     "Answer",
     "Attribution",
     "Flag",
+    "Flow",
     "ModelInfo",
     "Provenance",
     "ReadoutInfo",

@@ -12,8 +12,9 @@ class Flag:
         point: Point of the cell; None if the whole row is meant.
         kind: "non_finite_state", "non_finite_level", "unverified", "unfaithful" (the
             readout misses the model's own distribution), "overshoot" (through a lens
-            the level passes its final value), or "non_finite_value" for a number that
-            only the JSON form had to null.
+            the level passes its final value), "uncertified" (an integral that did not
+            come out), or "non_finite_value" for a number that only the JSON form had
+            to null.
         detail: What was seen.
     """
 

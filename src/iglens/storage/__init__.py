@@ -2,6 +2,7 @@
 
 from .answer_form import answer_to_json
 from .files import FORMATS, check_writable, load, save
+from .flow_form import flow_to_json
 from .json_form import attribution_to_json
 from .json_reader import attribution_from_json
 
@@ -11,6 +12,7 @@ __all__ = [
     "attribution_from_json",
     "attribution_to_json",
     "check_writable",
+    "flow_to_json",
     "load",
     "save",
 ]
