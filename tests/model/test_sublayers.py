@@ -383,6 +383,13 @@ def test_odd_blocks_are_named_for_what_they_do(model_type):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_where_modules_give_and_take_a_state_the_taking_one_is_watched():
+    (site,) = odd("bert").sublayers.blocks[0].sites
+    assert site.module == "bert.encoder.layer.0.intermediate"
+    assert (site.side, site.place) == ("input", (0, 0))
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_module_that_runs_past_the_states_is_told():
     plan = odd("longcat_flash").sublayers.blocks[0]
     assert "model.layers.0.mlp reads an earlier state" in plan.note

@@ -129,7 +129,10 @@ class BlockPlan:
 
     @property
     def basis(self) -> Basis:
-        """Whether `h_k` is `h_{k-1}` plus updates, a multiple of it plus updates, …."""
+        """Whether `h_k` is `h_{k-1}`, or a multiple of it, plus updates.
+
+        Not additive, too, where a block is not split: nothing is known of it.
+        """
         carries = [part.carry for part in self.parts]
         if not carries or None in carries:
             return "not additive"
