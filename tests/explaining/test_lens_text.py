@@ -160,6 +160,8 @@ def test_too_little_text_says_how_much_is_needed(decoder):
     texts = [some_ids(9, seed) for seed in range(5)]  # one is held out
     with pytest.raises(ArgumentError, match=r"leave 32 to fit on.* 32 .* 256 are a"):
         gather(decoder, texts)
+    with pytest.raises(ArgumentError, match=r"8 tokens in 1 .*leave 8 to fit on"):
+        gather(decoder, texts[:1])
     assert gather(decoder, [*texts, some_ids(30)]).learned.tokens > 32
 
 

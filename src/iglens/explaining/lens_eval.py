@@ -79,6 +79,7 @@ def evaluate_lens(
     lens: AbstractLens,
     texts: Iterable[str | Sequence[int]] | None = None,
     *,
+    source: str = "given texts",
     tokens: int = 1024,
     seed: int = SEED,
     layers: str | Sequence[int] = "all",
@@ -92,6 +93,7 @@ def evaluate_lens(
         lens: Its lens.
         texts: Documents as text or token ids; None for text that the model writes.
             They should not be those of the fit.
+        source: Where given texts come from, for the record.
         tokens: Tokens to read at. Every one costs two products with the unembedding
             per layer.
         seed: Of the text that the model writes.
@@ -106,7 +108,7 @@ def evaluate_lens(
     if texts is None:
         corpus = generated(decoder, tokens, seed, progress)
     else:
-        corpus = encoded(decoder, texts, tokens, "given texts", progress)
+        corpus = encoded(decoder, texts, tokens, source, progress)
     return evaluate_on(
         decoder,
         lens,

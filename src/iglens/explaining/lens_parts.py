@@ -74,14 +74,20 @@ def gather(
         corpus = generated(decoder, wanted, seed, progress)
     else:
         corpus = encoded(decoder, texts, wanted, source, progress)
+    _check_enough(corpus.tokens, corpus, d_model)
     rest, held_out = corpus.split(HELD_OUT, seed)
     fit, choice = rest.split(HELD_OUT, seed + 1)
     parts = Parts(fit, choice, held_out, seed)
-    if (found := parts.learned.tokens) <= d_model:
+    _check_enough(parts.learned.tokens, corpus, d_model)
+    return parts
+
+
+def _check_enough(tokens: int, corpus: Corpus, d_model: int) -> None:
+    """Refuse fewer states than dimensions."""
+    if tokens <= d_model:
         raise ArgumentError(
             f"Too little text: {corpus.tokens} tokens in {len(corpus.documents)} "
-            f"documents leave {found} to fit on, and {d_model} dimensions need more "
-            f"than {d_model}; {PER_DIMENSION * d_model} are a good number. Give more "
-            "text, or a larger `tokens`."
+            f"documents ({corpus.source}) leave {tokens} to fit on, and {d_model} "
+            f"dimensions need more than {d_model}; {PER_DIMENSION * d_model} are a "
+            "good number. Give more text, or a larger `tokens`."
         )
-    return parts

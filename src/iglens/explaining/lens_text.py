@@ -69,7 +69,8 @@ class Corpus:
             raise ArgumentError(
                 f"The text ({self.source}) holds {len(self.documents)} document(s). "
                 "Whole documents are held out to judge the lens, so at least 3 are "
-                "needed: separate them by blank lines, or by lines of a JSONL file."
+                "needed: give more tokens, and separate documents by blank lines or as "
+                "lines of a JSONL file."
             )
         order = list(range(len(self.documents)))
         random.Random(seed).shuffle(order)  # the same on every machine
