@@ -94,6 +94,13 @@ def test_a_lens_of_float64_stays_one(decoder, lens, tmp_path):
     assert torch.equal(load_lens(decoder, tmp_path / "b").weight, wide.weight)
 
 
+def test_a_lens_in_half_precision_is_saved_in_single(decoder, lens, tmp_path):
+    half = lens.weight.bfloat16(), lens.bias.bfloat16()
+    AffineLens("x", 3, lens.layers, *half, lens.info).save(tmp_path / "b")
+    found = load_lens(decoder, tmp_path / "b")
+    assert torch.equal(found.weight, half[0].float())
+
+
 def test_logit_is_the_lens_that_changes_nothing(decoder):
     assert isinstance(load_lens(decoder, "logit"), LogitLens)
 

@@ -223,8 +223,8 @@ class AffineLens(AbstractLens):
         header = {"name": self.name, "n_layers": self.n_layers, "d_model": self.d_model}
         arrays = {
             "layers": np.array(self.layers, dtype=np.int64),
-            "weight": self.weight.cpu().numpy(),
-            "bias": self.bias.cpu().numpy(),
+            "weight": _array(self.weight),
+            "bias": _array(self.bias),
         }
         write_lens(Path(path), header | asdict(self.info), arrays)
 
@@ -245,6 +245,11 @@ class AffineLens(AbstractLens):
             change = point @ weight.T
             point += change + bias if shifted else change
         return mapped
+
+
+def _array(values: Tensor) -> Float[np.ndarray, "..."]:
+    """The numbers as NumPy has them, which knows no bfloat16."""
+    return values.detach().cpu().to(at_least_float32(values.dtype)).numpy()
 
 
 def _check_points(states: Tensor, layers: Sequence[int]) -> None:
