@@ -24,6 +24,7 @@ import iglens
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "The capital of France is"
+OTHER = "The capital of Italy is"
 CHAT = "What is the capital of Vietnam?"
 
 
@@ -125,10 +126,24 @@ def double_norm() -> str:
     return "\n".join(lines)
 
 
+def two_prompts() -> str:
+    """What `iglens diff` prints of a clean and a corrupted prompt."""
+    from iglens.cli.main import run
+
+    arguments = [PROMPT, OTHER, "--target", " Paris"]
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert run(["diff", *arguments, "--quiet"]) == 0
+    lines = [line.rstrip() for line in out.getvalue().strip("\n").splitlines()]
+    command = f'$ iglens diff "{PROMPT}" "{OTHER}" --target " Paris"'
+    return "```text\n" + "\n".join([command, *lines]) + "\n```"
+
+
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/cli.md", "help"): help_pages,
     ("README.md", "output"): first_output,
     ("docs/method.md", "double-norm"): double_norm,
+    ("docs/two-runs.md", "two-prompts"): two_prompts,
 }
 PICTURES: dict[str, Callable[[], str]] = {"docs/images/paris.svg": picture}
 

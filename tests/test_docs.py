@@ -59,6 +59,18 @@ def test_the_output_in_the_readme_is_the_output():
 
 @pytest.mark.embedded
 @pytest.mark.slow
+def test_the_difference_in_the_docs_is_the_output():
+    shown = block("docs/two-runs.md", "two-prompts")
+    now = in_fresh_interpreter("two_prompts")
+    one, other = (
+        re.sub(r"\d+ of 30 segments", "~ segments", without_rounding(text))
+        for text in (shown, now)
+    )
+    assert one == other
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
 def test_the_double_norm_figures_are_what_the_script_prints():
     assert block("docs/method.md", "double-norm") == in_fresh_interpreter("double_norm")
 

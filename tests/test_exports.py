@@ -27,12 +27,13 @@ def test_the_three_lists_of_public_names_agree():
 def test_the_public_names_are_these():
     assert " ".join(iglens.__all__) == (
         "AffineLens ArgumentError ArgumentTypeError ArtifactError Attribution "
-        "CorpusMean Declaration Decoder Depths ENTROPY Examination FidelityError "
-        "Gradient IGLensError Interval KL_TO_FINAL LensEvaluation LinearReadout "
-        "LogitLens ModelLoadError NonFiniteError Observed OutputError Polish Prepared "
-        "Reader Sampling Scalar Segment Target TargetError Trace UnsupportedModelError "
-        "attribute corpus_mean evaluate_lens examine explain fit_lens load_corpus_mean "
-        "load_lens prepare sensitivity"
+        "CorpusMean Declaration Decoder Depths Difference ENTROPY Examination "
+        "FidelityError Gradient IGLensError Interval KL_TO_FINAL LensEvaluation "
+        "LinearReadout LogitLens ModelLoadError NonFiniteError Observed OutputError "
+        "Polish Prepared Reader Replay Sampling Scalar Segment Target TargetError "
+        "Trace UnsupportedModelError attribute corpus_mean diff evaluate_lens examine "
+        "explain explain_like fit_lens load_corpus_mean load_lens prepare replay "
+        "sensitivity"
     )
 
 

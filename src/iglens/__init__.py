@@ -25,8 +25,10 @@ if TYPE_CHECKING:  # what readers and type checkers see
         Reader,
         corpus_mean,
         explain,
+        explain_like,
         load_corpus_mean,
         prepare,
+        replay,
     )
     from .explaining.lens_eval import LensEvaluation, evaluate_lens
     from .explaining.lens_file import load_lens
@@ -38,6 +40,8 @@ if TYPE_CHECKING:  # what readers and type checkers see
     from .readout.lens import AffineLens, LogitLens
     from .readout.linear import LinearReadout
     from .records import ENTROPY, KL_TO_FINAL, Attribution, Examination, Segment, Target
+    from .records.difference import Difference, diff
+    from .records.replay import Replay
     from .trace import Trace
 
 __version__ = "0.1.0"
@@ -52,6 +56,7 @@ _HOME = {
     "Declaration": "model.declaration",
     "Decoder": "model.decoder",
     "Depths": "depths",
+    "Difference": "records.difference",
     "ENTROPY": "records",
     "Examination": "records",
     "FidelityError": "errors",
@@ -69,6 +74,7 @@ _HOME = {
     "Polish": "explaining.lens_polish",
     "Prepared": "explaining",
     "Reader": "explaining",
+    "Replay": "records.replay",
     "Sampling": "model.generate",
     "Scalar": "attribution",
     "Segment": "records",
@@ -78,13 +84,16 @@ _HOME = {
     "UnsupportedModelError": "errors",
     "attribute": "attribution",
     "corpus_mean": "explaining",
+    "diff": "records.difference",
     "evaluate_lens": "explaining.lens_eval",
     "examine": "examining",
     "explain": "explaining",
+    "explain_like": "explaining",
     "fit_lens": "explaining.lens_fit",
     "load_corpus_mean": "explaining",
     "load_lens": "explaining.lens_file",
     "prepare": "explaining",
+    "replay": "explaining",
     "sensitivity": "attribution",
 }
 
@@ -98,6 +107,7 @@ __all__ = [
     "Declaration",
     "Decoder",
     "Depths",
+    "Difference",
     "ENTROPY",
     "Examination",
     "FidelityError",
@@ -115,6 +125,7 @@ __all__ = [
     "Polish",
     "Prepared",
     "Reader",
+    "Replay",
     "Sampling",
     "Scalar",
     "Segment",
@@ -124,13 +135,16 @@ __all__ = [
     "UnsupportedModelError",
     "attribute",
     "corpus_mean",
+    "diff",
     "evaluate_lens",
     "examine",
     "explain",
+    "explain_like",
     "fit_lens",
     "load_corpus_mean",
     "load_lens",
     "prepare",
+    "replay",
     "sensitivity",
 ]
 

@@ -2,17 +2,20 @@
 
 import json
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
 from factories import GRADIENT, make_attribution, recipes
 from hypothesis import given, settings
+from jsonschema import Draft202012Validator
 
 from iglens.records.difference import Difference
 from iglens.records.replay import Replay
 from iglens.storage import attribution_from_json, attribution_to_json
 
 FLOOR = 1e-3
+SCHEMA = json.loads((files("iglens.data") / "replay.schema.json").read_text())
 
 
 def replayed(then, now):
@@ -23,7 +26,7 @@ def moved(result, by, row=0, point=2):
     """The same result with one level, and the credits beside it, moved."""
     levels = result.levels.copy()
     levels[row, point] += by
-    credits = np.diff(levels, axis=1)
+    credits = np.diff(np.where(np.isfinite(levels), levels, np.nan), axis=1)
     return replace(result, levels=levels, credits=credits)
 
 
@@ -64,7 +67,7 @@ def test_a_level_may_move_by_both_noise_floors(by, verdict):
 
 def test_a_model_value_counts_as_a_level():
     result = make_attribution(rows=2, noise_floor=FLOOR)
-    now = replace(result, model_value=result.model_value + [0.0, 0.1])
+    now = replace(result, model_value=result.model_value + np.array([0.0, 0.1]))
     assert replayed(result, now).verdict == "changed"
 
 
@@ -73,6 +76,19 @@ def test_credits_of_the_gradient_may_not_move_by_more_than_two_levels_may():
     for by, verdict in ((3.9 * FLOOR, "within noise"), (4.1 * FLOOR, "changed")):
         now = replace(result, credits=result.credits + by)
         assert replayed(result, now).verdict == verdict
+
+
+def test_observed_credits_follow_from_levels_but_may_not_contradict_them():
+    result = make_attribution(rows=2, noise_floor=FLOOR)
+    for by, verdict in ((1e-17, "identical"), (0.1, "changed")):
+        now = replace(result, credits=result.credits + by)
+        assert replayed(result, now).verdict == verdict
+
+
+def test_a_floor_that_is_not_known_takes_the_same_bits():
+    result = make_attribution(rows=2, noise_floor=np.nan)
+    assert replayed(result, result).verdict == "identical"
+    assert replayed(result, moved(result, 1e-12)).verdict == "changed"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -149,3 +165,13 @@ def test_the_json_holds_verdict_cell_and_facts():
     assert document["noise_floor"] == [2 * FLOOR] * 2
     assert document["layers"] == [0, 1, 2, 3, 4, 5, 6]
     assert {"name": "torch", "then": "0", "now": "0"} in document["facts"]
+
+
+@given(recipe=recipes())
+@settings(deadline=None)
+def test_every_replay_fits_the_schema(recipe):
+    result = make_attribution(**recipe)
+    document = replayed(result, moved(result, 0.5, 0, 0)).to_json()
+    document = json.loads(json.dumps(document, allow_nan=False))
+    Draft202012Validator(SCHEMA).validate(document)
+    assert set(SCHEMA["properties"]) == set(SCHEMA["required"]) == set(document)

@@ -19,18 +19,27 @@ class Output:
     file_format: str | None
 
 
-def checked_outputs(paths: Sequence[Path], file_format: str | None) -> list[Output]:
+def checked_outputs(
+    paths: Sequence[Path],
+    file_format: str | None,
+    formats: Sequence[str] | None = None,
+) -> list[Output]:
     """The files to write, refused before the model runs if they cannot be.
+
+    Args:
+        paths: Where to.
+        file_format: One format for all of them, if not by extension.
+        formats: Extensions there are; None for those of a result.
 
     Raises:
         OutputError: If a place is not writable or a format is unknown.
     """
     if not paths:
         return []
-    from ..storage import check_writable
+    from ..storage import FORMATS, check_writable
 
     for path in paths:
-        check_writable(path, file_format)
+        check_writable(path, file_format, FORMATS if formats is None else formats)
     return [Output(path, file_format) for path in paths]
 
 

@@ -98,6 +98,7 @@ def prepare(
         prompt=prompt if isinstance(prompt, str) else None,
         settings={
             "prompt_tokens": len(prompt_ids),
+            "layers": chosen,
             "chat": chat,
             "system": system,
             "max_new_tokens": max_new_tokens,

@@ -8,12 +8,13 @@ import torch
 
 from ..attribution import AbstractEstimator, Observed, attribute_averaged, sensitivity
 from ..model.decoder import Decoder
+from ..model.weights import weights_sha256
 from ..readout.lens import AbstractLens
 from ..records import Attribution, Unit, check_unit
 from ..records.ensemble import Sensitivity
-from .lens_file import load_lens
+from .lens_file import lens_file, load_lens
 from .plan import Prepared
-from .start import StartLike, check_start, resolve_starts
+from .start import StartLike, check_start, resolve_starts, start_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class Reader:
         lens: What states are read through: a name, a file, or a lens.
         estimator: The rule of credit.
         precision: Dtype of the readout; None for float32 at least.
+        lens_path: File or folder the lens was read from; None if it was none.
     """
 
     unit: Unit | None = None
@@ -33,6 +35,7 @@ class Reader:
     lens: str | Path | AbstractLens = "logit"
     estimator: AbstractEstimator = field(default_factory=Observed)
     precision: torch.dtype | None = None
+    lens_path: Path | None = None
 
     def check(self, decoder: Decoder) -> "Reader":
         """The same with its lens loaded; whatever cannot be is refused here.
@@ -44,9 +47,11 @@ class Reader:
             check_unit(self.unit)
         unit = decoder.unit(self.unit)
         check_start(self.baseline)
-        lens = self.lens
-        loaded = lens if isinstance(lens, AbstractLens) else load_lens(decoder, lens)
-        return replace(self, unit=unit, lens=loaded)
+        if isinstance(self.lens, AbstractLens):
+            return replace(self, unit=unit)
+        path = lens_file(decoder, self.lens)
+        lens = load_lens(decoder, self.lens)
+        return replace(self, unit=unit, lens=lens, lens_path=path)
 
     def of(
         self,
@@ -59,7 +64,7 @@ class Reader:
         """The attribution of what was asked; see `iglens.attribute`."""
         ready = self.check(decoder)
         assert isinstance(ready.lens, AbstractLens)  # loaded just now
-        return attribute_averaged(
+        found = attribute_averaged(
             asked.trace,
             asked.targets,
             baselines=resolve_starts(decoder, ready.baseline, asked.trace),
@@ -70,6 +75,7 @@ class Reader:
             precision=ready.precision,
             strict=strict,
         )
+        return _signed(found, ready)
 
     def sensitivity(self, decoder: Decoder, asked: Prepared) -> Sensitivity:
         """What the choice of baseline changes: the usual ones and this one's."""
@@ -87,3 +93,18 @@ class Reader:
             diagnostics=False,
             precision=ready.precision,
         )
+
+
+def _signed(result: Attribution, reader: Reader) -> Attribution:
+    """The result with what else `iglens replay` needs: where baselines and lens are."""
+    path = reader.lens_path
+    settings = {
+        "baseline": start_names(reader.baseline),
+        "lens": None if path is None else str(path.resolve()),
+        "lens_sha256": None if path is None else weights_sha256(path),
+    }
+    provenance = result.provenance
+    return replace(
+        result,
+        provenance=replace(provenance, settings=provenance.settings | settings),
+    )

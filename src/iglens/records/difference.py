@@ -196,8 +196,10 @@ def diff(
     notes = []
     if layers is not None:
         wanted = sorted(set(layers) - {0})  # which always stays
+        before = a.segments, b.segments
         a, b = a.coarsen(wanted), b.coarsen(wanted)
-        notes.append(f"Both paths are taken through layers {list(a.layers)}.")
+        if before != (a.segments, b.segments):
+            notes.append(f"Paths are taken through layers {list(a.layers)}.")
     check_paths(a, b)
     rows_a, rows_b, left_out = matched(a, b)
     return Difference(a.select(rows_a), b.select(rows_b), (*notes, *left_out))

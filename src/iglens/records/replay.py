@@ -71,18 +71,17 @@ class Replay:
     def verdict(self) -> Verdict:
         """The whole in a word.
 
-        "identical": every level, credit and model value has the same bits. "within
-        noise": no level and no model value moved by more than both noise floors
-        together, no credit by more than twice that, and what was not finite still is
-        not. "changed": anything else.
+        "identical": every level and model value has the same bits, and the credits of
+        a gradient too. "within noise": no level and no model value moved by more than
+        both noise floors together, no credit by more than twice that, and what was
+        not finite still is not. "changed": anything else.
         """
-        if all(_same(then, now).all() for then, now in self._arrays):
-            return "identical"
-        kept = (
-            self.within_noise.all()
-            and not self.difference.beyond_noise[np.isfinite(self.then.credits)].any()
-        )
-        return "within noise" if kept else "changed"
+        credits = self.then.credits, self.now.credits
+        beyond = self.difference.beyond_noise & ~_same(*credits)
+        if not self.within_noise.all() or beyond[np.isfinite(credits[0])].any():
+            return "changed"
+        exact = all(_same(then, now).all() for then, now in self._arrays)
+        return "identical" if exact else "within noise"
 
     @property
     def is_reproduced(self) -> bool:
@@ -142,8 +141,10 @@ class Replay:
 
     @property
     def _arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """What must have the same bits to be identical."""
-        names = ("levels", "credits", "model_value")
+        """What must have the same bits; observed credits follow from the levels."""
+        names = ["levels", "model_value"]
+        if self.then.estimator != "observed":
+            names.append("credits")
         return [(getattr(self.then, n), getattr(self.now, n)) for n in names]
 
     def to_json(self) -> dict[str, Any]:
@@ -168,7 +169,10 @@ def _same(then: np.ndarray, now: np.ndarray) -> Bool[np.ndarray, "..."]:
 def _facts(result: Attribution) -> dict[str, str | None]:
     """What may explain a change, by name."""
     model, settings = result.provenance.model, result.provenance.settings
-    attention = settings.get("attn_implementation")
+    recorded = {
+        name: None if (value := settings.get(name)) is None else str(value)
+        for name in ("attn_implementation", "lens", "lens_sha256")
+    }
     return {
         **dict(result.provenance.versions),
         "model": model.id,
@@ -176,6 +180,7 @@ def _facts(result: Attribution) -> dict[str, str | None]:
         "weights_sha256": model.weights_sha256,
         "architecture": model.architecture,
         "dtype": model.dtype,
-        "attn_implementation": None if attention is None else str(attention),
+        "weights_note": model.note,
+        **recorded,
         "readout": f"{result.readout.kind}, {result.readout.dtype}",
     }

@@ -16,14 +16,25 @@ def summary(replay: Replay) -> str:
     lines = [_verdict(replay)]
     lines += [_fact(fact) for fact in replay.changed_facts]
     if not replay.changed_facts:
-        lines.append("Same model, weights, versions and settings.")
+        lines.append(_same(replay))
     return "\n".join(lines)
+
+
+def _same(replay: Replay) -> str:
+    """What to say where no fact has changed."""
+    if replay.now.provenance.model.weights_sha256 is not None:
+        return "Same model, weights, versions and settings."
+    return (
+        "Same model, versions and settings; whether the weights are the same is not "
+        "known."
+    )
 
 
 def _verdict(replay: Replay) -> str:
     """The first line."""
     then = replay.then
-    size = f"{then.n_rows} rows of {then.levels.shape[1]} levels"
+    rows = "1 row" if then.n_rows == 1 else f"{then.n_rows} rows"
+    size = f"{rows} of {then.levels.shape[1]} levels"
     start = (
         f"{_VERDICTS[replay.verdict]}: {size}, saved {visible(then.provenance.created)}"
     )

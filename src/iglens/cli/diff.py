@@ -1,0 +1,186 @@
+"""`iglens diff`: two results, two prompts, or one prompt on two models."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ArgumentError
+from . import options as o
+from .groups import Asked, Loading, Read, Typed
+from .loading import Model
+from .output import Output, checked_outputs
+from .recorded import result_file
+from .talk import quiet_libraries
+from .two_runs import Run, run_both, run_like
+
+if TYPE_CHECKING:
+    from ..records import Attribution
+    from ..records.difference import Difference
+
+_PANEL = "What is explained"
+
+First = Annotated[
+    str, typer.Argument(metavar="A", help="Result file, or prompt; - reads stdin.")
+]
+Second = Annotated[
+    str | None, typer.Argument(metavar="B", help="The same, to take A from.")
+]
+Against = Annotated[
+    str | None,
+    typer.Option(help="Run A on this model too, and compare.", rich_help_panel=_PANEL),
+]
+AgainstRevision = Annotated[
+    str | None, typer.Option(help="Revision of that model.", rich_help_panel=_PANEL)
+]
+AgainstDtype = Annotated[
+    str | None, typer.Option(help="Dtype of that model.", rich_help_panel=_PANEL)
+]
+OutputFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="File to write: .json, .csv, .parquet; repeatable.",
+        rich_help_panel="What comes out",
+    ),
+]
+
+_AGAINST = {"against", "against_revision", "against_dtype"}
+_SHOWN = {"a", "b", "layers", "output", "output_format", "as_json", "quiet", "debug"}
+_FOLLOWED = {"model", "chat", "system", "special_tokens", "baseline", "lens"} | {
+    field.name for field in fields(Loading)
+}
+"""What may be said of a prompt that is run as a result file was."""
+
+
+def diff_command(
+    a: First,
+    b: Second = None,
+    model: Model = None,
+    against: Against = None,
+    against_revision: AgainstRevision = None,
+    against_dtype: AgainstDtype = None,
+    *,
+    asked: Asked,
+    read: Read,
+    loading: Loading,
+    output: OutputFiles = None,
+    output_format: o.OutputFormat = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    typed: Typed,
+) -> None:
+    """Show by how much each layer differs between two runs: B less A.
+
+    A and B are result files, or prompts run on one model; with --against,
+    --against-revision or --against-dtype, A is run on two models. The second run
+    explains what the first one does: the same targets, as far from the end of the
+    prompt. The difference of two tables that add up adds up.
+    """
+    outputs = checked_outputs(output or [], output_format, _formats())
+    quiet_libraries()
+    run = Run(model, loading, asked, read, quiet)
+    other = None
+    if typed & _AGAINST:
+        other = replace(
+            run,
+            model=against or model,
+            loading=replace(
+                loading,
+                revision=against_revision or (None if against else loading.revision),
+                dtype=against_dtype or loading.dtype,
+            ),
+        )
+    first, second = _results(a, b, run, other, typed)
+    from ..records.difference import diff
+
+    layers = _layers(read.layers, first) if "layers" in typed else None
+    _show(diff(first, second, layers=layers), outputs, as_json=as_json, quiet=quiet)
+
+
+def _results(
+    a: str, b: str | None, run: Run, other: Run | None, typed: Typed
+) -> "tuple[Attribution, Attribution]":
+    """Both results, loaded or run."""
+    if b is not None and other is not None:
+        raise ArgumentError(
+            "With `--against…` two models are compared, on one prompt; without it, two "
+            "prompts or files. Both at once would not say which made the difference."
+        )
+    file, other_file = result_file(a), None if b is None else result_file(b)
+    if b is None and (other is None or file is not None):
+        raise ArgumentError(
+            f"There is nothing to compare {a!r} with: name a second file or prompt"
+            + (", or another model with `--against`." if file is None else ".")
+        )
+    if file is None and other_file is None:
+        return run_both(run, other, a, b)
+    if file is not None and other_file is not None:
+        _only(typed, _SHOWN, "both arguments are result files, and nothing is run")
+        return file, other_file
+    _only(typed, _SHOWN | _FOLLOWED, "the result file says what is explained, and how")
+    if file is not None:
+        return file, run_like(run, str(b), file, typed)
+    assert other_file is not None  # one of them is
+    return run_like(run, a, other_file, typed), other_file
+
+
+def _only(typed: Typed, known: set[str], why: str) -> None:
+    """Refuse options that would change nothing."""
+    if unused := sorted(typed - known):
+        shown = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise ArgumentError(f"`{shown}` changes nothing here: {why}. Leave it out.")
+
+
+def _layers(layers: str, result: "Attribution") -> list[int] | None:
+    """Layers to take both paths through; None for all."""
+    from ..explaining.choices import choose_layers
+
+    return choose_layers(layers, result.provenance.model.n_layers)
+
+
+def _formats() -> tuple[str, ...]:
+    """Extensions of the files that a difference can be written to."""
+    from ..storage.difference_form import DIFFERENCE_FORMATS
+
+    return DIFFERENCE_FORMATS
+
+
+def _show(
+    found: "Difference", outputs: list[Output], *, as_json: bool, quiet: bool
+) -> None:
+    """Files first; then the sentences and the table on stdout, the rest on stderr."""
+    from ..storage.difference_form import save_difference
+
+    for one in outputs:
+        save_difference(found, one.path, one.file_format)
+        if not quiet:
+            typer.echo(f"Wrote {one.path}", err=True)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..report.difference import choices, render, sentence, sides, verdict
+
+    console = Console(highlight=False)
+    console.print(Text(choices(found), style="dim"))
+    for side in sides(found):
+        console.print(Text(side, style="italic"))
+    console.print()
+    for row in range(found.n_rows):
+        console.print(Text(sentence(found, row)))
+    console.print()
+    console.print(render(found, console.width))
+    console.print()
+    console.print(Text(verdict(found), style="dim"))
+    if not quiet:
+        for note in found.notes:
+            typer.echo(f"Note: {note}", err=True)
+        for warning in dict.fromkeys((*found.a.warnings, *found.b.warnings)):
+            typer.echo(f"Warning: {warning}", err=True)
