@@ -12,9 +12,12 @@ import typer
 
 from .. import __version__
 from ..errors import IGLensError
+from .diff import diff_command
 from .doctor import doctor_command
 from .explain import explain_command
+from .groups import grouped
 from .models import models_app
+from .replay import replay_command
 
 _UsageError: Any = typer.BadParameter.__base__  # Typer has a copy of Click's
 
@@ -27,6 +30,8 @@ app = typer.Typer(
 )
 app.command("explain")(explain_command)
 app.command("doctor")(doctor_command)
+app.command("diff")(grouped(diff_command))
+app.command("replay")(grouped(replay_command))
 app.add_typer(models_app, name="models")
 
 
