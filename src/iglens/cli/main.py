@@ -16,6 +16,7 @@ from .diff import diff_command
 from .doctor import doctor_command
 from .explain import explain_command
 from .groups import grouped
+from .lens import lens_app
 from .models import models_app
 from .replay import replay_command
 
@@ -32,6 +33,7 @@ app.command("explain")(explain_command)
 app.command("doctor")(doctor_command)
 app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))
+app.add_typer(lens_app, name="lens")
 app.add_typer(models_app, name="models")
 
 
