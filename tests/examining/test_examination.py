@@ -384,6 +384,64 @@ def test_a_readout_that_is_injected_says_why():
     assert found.head is found.norm is None
 
 
+class Transform(nn.Module):
+    """A dense layer with a norm of its own, as BERT has before its head."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.norm = nn.Linear(16, 16), nn.LayerNorm(16)
+
+    def forward(self, hidden):
+        return self.norm(torch.tanh(self.dense(hidden) / 100))
+
+
+class Transformed(Handmade):
+    """Something else than the final norm forgets the size, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.transform = Transform()
+        randomise(self)
+
+    def forward(self, input_ids):
+        hidden = self.norm(self.body(self.embed(input_ids)))
+        return self.head(self.transform(hidden))
+
+
+def test_the_final_norm_is_the_first_behind_the_blocks():
+    found = examine(Transformed()).readout
+    assert found.kind == "explicit"
+    assert found.steps == ("norm (LayerNorm)", "transform (Transform)")
+    assert (found.norm.module, found.norm.kind) == ("norm", "layer")
+
+
+class Short(Handmade):
+    """Runs short texts only, and no configuration says so."""
+
+    def forward(self, input_ids):
+        if input_ids.shape[1] > 12:
+            raise ValueError("too long for my table of positions")
+        return super().forward(input_ids)
+
+
+def test_a_text_that_is_too_long_without_notice_is_replaced_by_a_shorter_one():
+    found = examine(Short())
+    assert found.verdict == "exact"
+    assert found.fidelity.n_tokens == 9
+    assert "too long for my table" in found.warnings[0]
+
+
+def test_a_model_that_no_longer_runs_is_refused():
+    model = build("llama")
+    decoder = Decoder(model, tokenizer())
+    model.bfloat16()
+    found = examine(decoder)
+    assert found.verdict == "refused"
+    assert "was verified in torch.float32" in found.sentence
+    assert found.model.dtypes == {"bfloat16": found.model.n_parameters}
+    valid(found)
+
+
 def test_a_head_that_is_called_is_not_said_to_be_streamed():
     class Odd(nn.Linear):
         """A head of its own class."""

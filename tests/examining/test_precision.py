@@ -92,7 +92,7 @@ Memory = namedtuple("Memory", "available")
 
 def test_a_copy_that_does_not_fit_is_not_made(monkeypatch):
     decoder = Decoder(build("llama", torch.bfloat16), tokenizer())
-    traces = measure(decoder, sample_text(decoder)).traces
+    traces = measure(decoder).traces
     needed = sum(4 * p.numel() for p in decoder.model.parameters())
     room = int(needed / precision.SHARE) + 1
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(room))

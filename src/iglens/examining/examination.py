@@ -14,10 +14,11 @@ from ..model.declaration import Declaration
 from ..model.decoder import Decoder
 from ..model.source import Source, versions
 from ..readout.fidelity import POWER_NEEDED
+from ..records import ModelInfo
 from ..records.examination import Examination, Verdict
 from .facts import model_facts
 from .found import layer_facts, readout_facts
-from .measure import Measured, measure, sample_text
+from .measure import Measured, measure
 from .memory import memory_estimate
 from .parts import block_facts
 from .precision import precision_cost
@@ -76,10 +77,12 @@ def examine_decoder(decoder: Decoder, n_tokens: int = N_TOKENS) -> Examination:
             f"`n_tokens` is {n_tokens}; a text with a prediction in it has at least 2."
         )
     model, stream = decoder.model, decoder.verified.stream
-    sample = sample_text(decoder)
-    measured = measure(decoder, sample)
+    try:
+        measured = measure(decoder)
+    except REFUSALS as error:  # it has changed since it was verified
+        found = decoder.info, model, decoder.tokenizer, decoder.declaration
+        return examine_refused(error, *found)
     verdict, sentence = _verdict(decoder.info.id, measured)
-    notes = () if sample.warning is None else (sample.warning,)
     return Examination(
         verdict=verdict,
         sentence=sentence,
@@ -99,14 +102,14 @@ def examine_decoder(decoder: Decoder, n_tokens: int = N_TOKENS) -> Examination:
         precision=precision_cost(decoder, measured.traces),
         memory=memory_estimate(decoder, min(n_tokens, decoder.context or n_tokens)),
         batch_safe=decoder.batch_safe,
-        warnings=notes + measured.traces[-1].warnings,
+        warnings=measured.warnings,
         versions=versions(),
     )
 
 
 def examine_refused(
     error: Exception,
-    source: Source,
+    source: Source | ModelInfo,
     model: nn.Module | None = None,
     tokenizer: Any = None,
     declaration: Declaration | None = None,

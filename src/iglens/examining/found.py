@@ -103,14 +103,20 @@ def _steps(model: nn.Module, steps: Sequence[Step]) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _norm(model: nn.Module, tail: Tail, stream: Stream) -> NormFacts | None:
-    """The last step before the head that normalises."""
+    """The first step behind the blocks that normalises, a plain one if there is any.
+
+    What ends with a norm of its own, such as a dense layer before the head, forgets
+    the size of a vector too.
+    """
     values = stream.from_vectors(stream.template.new_ones(4, stream.width))
-    found = None
+    found = []
     for step in tail.before:
         if not isinstance(step, Operation):
-            found = norm_facts(name_of(model, step), step, values) or found
+            found.append(norm_facts(name_of(model, step), step, values))
         values = step(values)
-    return found
+    norms = [facts for facts in found if facts is not None]
+    plain = (facts for facts in norms if facts.kind != "other")
+    return next(plain, norms[0] if norms else None)
 
 
 def _head(model: nn.Module, head: nn.Module) -> HeadFacts:

@@ -8,7 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..attribution import attribute
-from ..errors import ArgumentError, FidelityError, NonFiniteError
+from ..errors import (
+    ArgumentError,
+    FidelityError,
+    NonFiniteError,
+    UnsupportedModelError,
+)
 from ..model.decoder import Decoder
 from ..model.discover import arbitrary_tokens
 from ..model.noise import TOKENS
@@ -53,11 +58,13 @@ class Measured:
         fidelity: The numbers.
         traces: The runs.
         refusal: Why one of them would be refused, or None.
+        warnings: Sentences a reader must see.
     """
 
     fidelity: Fidelity
     traces: tuple[Trace, ...]
     refusal: str | None
+    warnings: tuple[str, ...]
 
 
 def sample_text(decoder: Decoder) -> Sample:
@@ -74,6 +81,11 @@ def sample_text(decoder: Decoder) -> Sample:
                 return Sample(text, _texts(decoder, ids))
         words = words[: len(words) // 2]
     length = min(4 * TOKENS, decoder.context or 4 * TOKENS)
+    return _arbitrary(decoder, length, warning)
+
+
+def _arbitrary(decoder: Decoder, length: int, warning: str | None) -> Sample:
+    """Arbitrary token ids, always the same."""
     ids = arbitrary_tokens(decoder.model, (1, length))[0].tolist()
     return Sample(None, _texts(decoder, ids), warning)
 
@@ -86,8 +98,24 @@ def _texts(decoder: Decoder, ids: list[int]) -> tuple[list[int], ...]:
     return tuple(ids[:length] for length in lengths)
 
 
-def measure(decoder: Decoder, sample: Sample) -> Measured:
-    """Run the texts and compare every prediction within them, as `explain` would."""
+def measure(decoder: Decoder) -> Measured:
+    """Run a text and compare every prediction within it, as `explain` would.
+
+    Where it does not run, arbitrary ids do, as many as the model was verified on.
+
+    Raises:
+        UnsupportedModelError: If these do not run either.
+    """
+    sample = sample_text(decoder)
+    try:
+        return _measured(decoder, sample)
+    except UnsupportedModelError as error:
+        warning = f"Measured on a few arbitrary token ids instead of a text: {error}"
+        return _measured(decoder, _arbitrary(decoder, TOKENS, warning))
+
+
+def _measured(decoder: Decoder, sample: Sample) -> Measured:
+    """What running a sample shows."""
     traces = tuple(_run(decoder, ids) for ids in sample.texts)
     power, refusals = traces[0].power, []
     for trace in traces:
@@ -115,6 +143,7 @@ def measure(decoder: Decoder, sample: Sample) -> Measured:
         ),
         traces,
         refusals[0] if refusals else None,
+        (*([] if sample.warning is None else [sample.warning]), *traces[-1].warnings),
     )
 
 
