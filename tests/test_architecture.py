@@ -29,8 +29,12 @@ UPWARD = {
     # convenience methods of the result, imported when called
     ("records/answer.py", "storage"),
     ("records/answer.py", "report"),
+    ("records/ensemble.py", "storage"),
+    ("records/ensemble.py", "report"),
     ("records/flow.py", "storage"),
     ("records/flow.py", "report"),
+    ("records/promotion.py", "storage"),
+    ("records/promotion.py", "report"),
     ("records/attribution.py", "storage"),
     ("records/attribution.py", "report"),
     ("records/difference.py", "storage"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from toys import POSTS, Head, make_head, make_states, normal
 
 from iglens.readout import MEMORY_BUDGET, CalledReadout, read
-from iglens.readout.observers import Divergence, Rank, Slope, Top
+from iglens.readout.observers import Divergence, Moments, Rank, Slope, Top
 
 INF = torch.inf
 
@@ -173,3 +173,31 @@ def test_masked_tokens_do_not_spoil_slopes():
         observers=[kept],
     )
     torch.testing.assert_close(slope.rest, kept.rest)
+
+
+@settings(deadline=None, max_examples=40)
+@given(row=whole_logits, lift=st.sampled_from([0.0, -1e4 / 3]))
+def test_moments_are_mean_and_standard_deviation(row, lift):
+    z = torch.tensor([row, [0.0] * len(row)], dtype=torch.float64) + lift
+    (found,) = watched(z, no_tokens(2), Moments(2, z.device))
+    assert torch.allclose(found.mean, z.mean(1), rtol=1e-12)
+    assert torch.allclose(found.spread, z.std(1, correction=0), atol=1e-5)
+    assert found.spread[1] == 0
+    assert bool(found.spread[0] == 0) == (len(set(row)) == 1)
+
+
+def test_moments_leave_masked_tokens_out_and_show_what_is_odd():
+    z = torch.tensor([[1.0, -INF, 3.0], [INF, 0.0, 0.0], [torch.nan, 0.0, 1.0]])
+    (found,) = watched(z.double(), no_tokens(3), Moments(3, z.device))
+    assert found.mean[0] == 2
+    assert found.spread[0] == 1
+    assert not found.mean[1:].isfinite().any()
+    assert not found.spread[1:].isfinite().any()
+
+
+@pytest.mark.parametrize("value", [0.1, -7.3, 1e4 / 3])
+@pytest.mark.parametrize("size", [7, 1_009, 10_007])
+def test_equal_logits_have_no_spread_whatever_rounding_leaves(value, size):
+    z = torch.full((1, size), value, dtype=torch.float64)
+    (found,) = watched(z, no_tokens(1), Moments(1, z.device))
+    assert found.spread[0] == 0

@@ -33,6 +33,7 @@ def test_exported_names_are_these():
             "check_writable",
             "flow_to_json",
             "load",
+            "promotion_to_json",
             "save",
         ]
     )

@@ -4,6 +4,7 @@ from .attribute import attribute
 from .baseline import BASELINES, Baseline
 from .estimator import AbstractEstimator, Gradient, Observed
 from .flow import flows
+from .promotion import promotion
 from .scalar import Scalar
 from .sensitivity import attribute_averaged, attribute_from, sensitivity
 
@@ -18,5 +19,6 @@ __all__ = [
     "attribute_averaged",
     "attribute_from",
     "flows",
+    "promotion",
     "sensitivity",
 ]

@@ -1,4 +1,4 @@
-"""What can be watched while the logits go by: rank, top tokens, spread, slope.
+"""What can be watched while the logits go by: rank, top tokens, moments, slope.
 
 They need every logit of a row, so they cost a few more passes over each block.
 """
@@ -130,6 +130,39 @@ class Entropy:
     def entropy(self) -> Float[Tensor, " points"]:
         """`log sum e^z - sum p z`, never below 0."""
         return (self._weight.log() - self._moment / self._weight).clamp(min=0.0)
+
+
+class Moments:
+    """Mean and standard deviation of every point's logits, masked ones left out.
+
+    A logit of minus infinity takes no part; NaN and plus infinity spoil their point.
+    """
+
+    def __init__(self, points: int, device: torch.device) -> None:
+        """Start with no token seen."""
+        self._count = torch.zeros(points, dtype=torch.float64, device=device)
+        self._sum = torch.zeros_like(self._count)
+        self._squares = torch.zeros_like(self._count)
+
+    def watch(self, block: LogitBlock, wanted: Float[Tensor, "points slots"]) -> None:
+        """Add one block to the running sums."""
+        masked = block.logits == -torch.inf
+        logits = block.logits.double().masked_fill(masked, 0.0)
+        self._count += (~masked).sum(1)
+        self._sum += logits.sum(1)
+        self._squares += logits.square().sum(1)
+
+    @property
+    def mean(self) -> Float[Tensor, " points"]:
+        """Mean over the tokens that can be predicted."""
+        return self._sum / self._count
+
+    @property
+    def spread(self) -> Float[Tensor, " points"]:
+        """Standard deviation over the same tokens; 0 where only rounding is left."""
+        square = self._squares / self._count
+        variance = square - self.mean.square()
+        return variance.masked_fill(variance <= 1e-13 * square, 0.0).sqrt()
 
 
 class Slope:

@@ -4,6 +4,7 @@ from .answer import Answer
 from .attribution import Attribution
 from .flag import Flag
 from .flow import Flow
+from .promotion import Promotion
 from .provenance import ModelInfo, Provenance, ReadoutInfo
 from .segment import Segment, block_segment
 from .subject import Subject
@@ -20,6 +21,7 @@ __all__ = [
     "Flag",
     "Flow",
     "ModelInfo",
+    "Promotion",
     "Provenance",
     "ReadoutInfo",
     "Segment",

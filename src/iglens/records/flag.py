@@ -13,8 +13,8 @@ class Flag:
         kind: "non_finite_state", "non_finite_level", "unverified", "unfaithful" (the
             readout misses the model's own distribution), "overshoot" (through a lens
             the level passes its final value), "uncertified" (an integral that did not
-            come out), or "non_finite_value" for a number that only the JSON form had
-            to null.
+            come out), "flat_logits" (all logits are equal), or "non_finite_value" for a
+            number that only the JSON form had to null.
         detail: What was seen.
     """
 

@@ -5,6 +5,7 @@ from .files import FORMATS, check_writable, load, save
 from .flow_form import flow_to_json
 from .json_form import attribution_to_json
 from .json_reader import attribution_from_json
+from .promotion_form import promotion_to_json
 
 __all__ = [
     "FORMATS",
@@ -14,5 +15,6 @@ __all__ = [
     "check_writable",
     "flow_to_json",
     "load",
+    "promotion_to_json",
     "save",
 ]
