@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from families import build, tokenizer
+from gguf_files import F32, Q4, Q8, write_gguf
 from jsonschema import Draft202012Validator
 
 from iglens import Attribution
@@ -135,6 +136,26 @@ def test_one_prompt_in_two_dtypes_differs_by_rounding(iglens):
     assert "a: float32" in out
     assert "b: bfloat16" in out
     assert "No layer differs beyond rounding." in out
+
+
+def test_two_quantisations_of_one_model(iglens, tmp_path):
+    sizes = {"intermediate_size": 64}  # rows are quantised in pieces of 32
+    names = [
+        write_gguf(tmp_path / f"{kind.name}.gguf", build("llama", **sizes), *how)
+        for kind, how in ((k, (tokenizer(), k)) for k in (F32, Q8, Q4))
+    ]
+    found = {
+        name.stem: document(
+            iglens("diff", CLEAN, "--against", name, "--json", *TINY, model=names[0])
+        )
+        for name in names
+    }
+    largest = {kind: np.abs(one["levels"]).max() for kind, one in found.items()}
+    assert 0 == largest["F32"] < largest["Q8_0"] < largest["Q4_0"]
+    assert np.any(found["Q4_0"]["beyond_noise"])
+    assert found["Q4_0"]["b"]["model"]["note"] == "dequantised from GGUF"
+    hashes = {one["b"]["model"]["weights_sha256"] for one in found.values()}
+    assert len(hashes) == 3
 
 
 def test_a_revision_is_passed_on(iglens):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from families import build, tokenizer
+from gguf_files import Q8, write_gguf
 
 from iglens import Attribution
 from iglens.cli.main import run
@@ -102,6 +103,18 @@ def test_the_recorded_dtype_and_attention_are_used(replay, folder, tmp_path, cap
     code, out, _ = replay(file, "-m", other, "--quiet")
     assert code == 0
     assert "dtype:" not in out
+
+
+def test_a_gguf_file_is_found_again(replay, tmp_path, capsys):
+    weights = tmp_path / "tiny.gguf"
+    write_gguf(weights, build("llama", intermediate_size=64), tokenizer(), Q8)
+    file = tmp_path / "result.json"
+    run(["explain", PROMPT, "-m", str(weights), *TINY, "-o", str(file)])
+    capsys.readouterr()
+    code, out, _ = replay(file, "--quiet")
+    assert code == 0
+    assert out.startswith("Identical")
+    assert "Same model, weights" in out
 
 
 def test_the_new_result_can_be_kept(replay, file, tmp_path):

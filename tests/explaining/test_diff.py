@@ -3,13 +3,14 @@
 import copy
 from dataclasses import replace
 
+import classifiers
 import numpy as np
 import pytest
 import torch
 from families import LAYERS, build, full_logits, some_ids, tokenizer
 
 from iglens import ArgumentError, Decoder, Scalar, attribute, explain
-from iglens.explaining import explain_like
+from iglens.explaining import explain_like, replay
 from iglens.records.difference import diff
 
 CLEAN, CORRUPTED = "the cat sat", "a dog sat on the mat"
@@ -197,6 +198,21 @@ def test_results_of_attribute_are_enough(decoder):
     first = attribute(trace, baseline="zero", unit="log_odds")
     second = explain_like(decoder, list(reversed(ids)), first)
     assert diff(first, second).n_rows == 2
+
+
+@pytest.mark.parametrize(("labels", "unit"), [(2, "probability"), (1, "logit")])
+def test_classifiers_and_rewards_are_compared_too(labels, unit):
+    judge = Decoder(classifiers.build("llama", labels=labels), tokenizer())
+    first = explain(judge, CLEAN)
+    found = diff(first, explain_like(judge, CORRUPTED, first))
+    assert found.unit == unit
+    ids = [judge.encode(text) for text in (CLEAN, CORRUPTED)]
+    ends = [classifiers.own_logits(judge.model, one).double() for one in ids]
+    if unit == "probability":
+        ends = [end.softmax(-1) for end in ends]
+    (label,) = first.targets[0].ids
+    assert found.final[0] == pytest.approx(float((ends[1] - ends[0])[label]), abs=1e-5)
+    assert replay(first, judge).verdict == "identical"
 
 
 @pytest.mark.embedded

@@ -99,6 +99,7 @@ def test_credits_are_those_of_b_less_those_of_a():
     np.testing.assert_array_equal(found.credits, b.credits - a.credits)
     np.testing.assert_array_equal(found.final, b.levels[:, -1] - a.levels[:, -1])
     np.testing.assert_array_equal(found.baseline, b.levels[:, 0] - a.levels[:, 0])
+    np.testing.assert_array_equal(found.writes, b.writes - a.writes)
     assert (found.a, found.b) != (b, a)
 
 
@@ -168,6 +169,15 @@ def test_equal_ids_of_other_vocabularies_are_no_target():
     b = replace(a, token_texts=tuple(f"{text}!" for text in a.token_texts))
     with pytest.raises(ArgumentError, match="different vocabularies"):
         diff(a, b)
+
+
+def test_labels_of_a_classifier_are_not_taken_for_tokens():
+    a = make_attribution(rows=1, seed=5)
+    labelled = replace(a, vocabulary={int(a.token_ids[0]): "POSITIVE"})
+    elsewhere = replace(a, vocabulary={96: "NEGATIVE"})
+    assert diff(labelled, elsewhere).n_rows == 1
+    with pytest.raises(ArgumentError, match="'POSITIVE' in the first and 'other'"):
+        diff(labelled, replace(a, vocabulary={int(a.token_ids[0]): "other"}))
 
 
 def test_a_vocabulary_that_nobody_can_read_does_not_count():

@@ -1,6 +1,6 @@
 """What two results must have in common before one is taken from the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..errors import ArgumentError
 from .attribution import Attribution
@@ -17,14 +17,13 @@ def check_comparable(a: Attribution, b: Attribution) -> None:
             f"The two results cannot be compared: {'; '.join(found)}. Make both with "
             "the same choices."
         )
-    words, others = _texts(a), _texts(b)
-    for token in sorted(words.keys() & others.keys()):
-        if words[token] != others[token]:
-            raise ArgumentError(
-                f"The two results have different vocabularies: token {token} is "
-                f"{words[token]!r} in the first and {others[token]!r} in the second, "
-                "so that equal ids are not the same target."
-            )
+    shown = zip(_texts(a), _texts(b), strict=True)
+    for token, one, other in _unlike(shown):
+        raise ArgumentError(
+            f"The two results have different vocabularies: token {token} is {one!r} "
+            f"in the first and {other!r} in the second, so that equal ids are not the "
+            "same target."
+        )
 
 
 def _differences(a: Attribution, b: Attribution) -> Iterator[str]:
@@ -41,11 +40,28 @@ def _differences(a: Attribution, b: Attribution) -> Iterator[str]:
             yield f"{what} is {one} in the first and {other} in the second"
 
 
-def _texts(result: Attribution) -> dict[int, str]:
-    """Text of every token the result shows, where it had a tokenizer to know it."""
-    ids = result.token_ids.tolist()
-    seen = result.vocabulary | dict(zip(ids, result.token_texts, strict=True))
-    return {token: text for token, text in seen.items() if text != f"<{token}>"}
+def _texts(result: Attribution) -> tuple[dict[int, str], dict[int, str]]:
+    """Text of every token, and of every logit, that the result shows.
+
+    Those of a classifier's logits are its labels. What had no tokenizer to know its
+    text is left out.
+    """
+    read = dict(zip(result.token_ids.tolist(), result.token_texts, strict=True))
+    known = [
+        {token: text for token, text in seen.items() if text != f"<{token}>"}
+        for seen in (read, result.vocabulary)
+    ]
+    return known[0], known[1]
+
+
+def _unlike(
+    shown: Iterable[tuple[dict[int, str], dict[int, str]]],
+) -> Iterator[tuple[int, str, str]]:
+    """Ids whose text is not the same on both sides, with both texts."""
+    for one, other in shown:
+        for token in sorted(one.keys() & other.keys()):
+            if one[token] != other[token]:
+                yield token, one[token], other[token]
 
 
 def check_paths(a: Attribution, b: Attribution) -> None:
