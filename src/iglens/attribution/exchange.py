@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..readout import AbstractReadout
 from ..readout.whole import whole_rows
+from .quadrature import GAUSS, KRONROD, NODES
 
 RULE = "gauss-kronrod(15, 7), halved where they differ"
 
@@ -28,50 +29,8 @@ MAX_NODES = 2048
 SHARE = 1 / 8
 """Of the tolerance, what one piece may miss of a known change."""
 
-_PLACES = (
-    0.991455371120812639206854697526329,
-    0.949107912342758524526189684047851,
-    0.864864423359769072789712788640926,
-    0.741531185599394439863864773280788,
-    0.586087235467691130294144691258380,
-    0.405845151377397166906606412076961,
-    0.207784955007898467600689403773245,
-    0.0,
-)
-_KRONROD = (
-    0.022935322010529224963732008058970,
-    0.063092092629978553290700663189204,
-    0.104790010322250183839876322541518,
-    0.140653259715525918745189590510238,
-    0.169004726639267902826583426598550,
-    0.190350578064785409913256402421014,
-    0.204432940075298892414161999234649,
-    0.209482141084727828012999174891714,
-)
-_GAUSS = (
-    0.0,
-    0.129484966168869693270611432679082,
-    0.0,
-    0.279705391489276667901467771423780,
-    0.0,
-    0.381830050505118944950369775488975,
-    0.0,
-    0.417959183673469387755102040816327,
-)
-
-
-def _mirrored(half: tuple[float, ...], sign: int) -> Tensor:
-    """All fifteen values from the eight of one half, for the interval [0, 1]."""
-    values = torch.tensor(half, dtype=torch.float64)
-    return torch.cat([values, sign * values[:-1].flip(0)]) / 2
-
-
-NODES = 0.5 - _mirrored(_PLACES, -1)
-"""Places in [0, 1], ascending."""
-KRONROD, GAUSS = _mirrored(_KRONROD, 1), _mirrored(_GAUSS, 1)
-"""Weights of the rule, and of the coarser one that uses every second node."""
 _WEIGHTS = tuple(torch.cat([torch.zeros(2).double(), w]) for w in (KRONROD, GAUSS))
-"""The same behind the two ends of a piece, which are read as well."""
+"""Weights of both rules behind the two ends of a piece, which are read as well."""
 
 
 @dataclass(frozen=True, eq=False)
