@@ -5,65 +5,24 @@ import json
 import typer
 
 from . import options as o
-from .loading import (
-    AcceptLicence,
-    Attention,
-    Device,
-    DeviceMap,
-    Dtype,
-    Model,
-    Revision,
-    TrustRemoteCode,
-    load_decoder,
-)
+from .groups import Asked, Loading, Read
+from .loading import Model
 from .output import checked_outputs, show, write_all
-from .parse import (
-    parse_baselines,
-    parse_precision,
-    parse_prompt,
-    parse_rule,
-    parse_sampling,
-    parse_unit,
-)
+from .parse import parse_prompt
 from .talk import Profile, quiet_libraries
 
 
 def explain_command(
     prompt: o.PromptText,
     model: Model = None,
-    target: o.Target = None,
-    contrast: o.Contrast = None,
-    answer: o.Answer = None,
-    max_new_tokens: o.MaxNewTokens = 8,
-    sample: o.Sample = False,
-    temperature: o.Temperature = 1.0,
-    top_p: o.TopP = 1.0,
-    seed: o.Seed = 0,
-    chat: o.Chat = False,
-    system: o.System = None,
-    special_tokens: o.SpecialTokens = True,
-    positions: o.Positions = "answer",
-    layers: o.Layers = "all",
-    unit: o.Unit = None,
-    baseline: o.Baseline = None,
-    lens: o.Lens = "logit",
-    estimator: o.Estimator = "observed",
-    n_steps: o.NSteps = 64,
-    rule: o.Rule = "midpoint",
-    precision: o.Precision = None,
-    dtype: Dtype = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    attn_implementation: Attention = None,
-    trust_remote_code: TrustRemoteCode = False,
-    accept_licence: AcceptLicence = False,
+    *,
+    asked: Asked,
+    read: Read,
+    loading: Loading,
     output: o.OutputFiles = None,
     output_format: o.OutputFormat = None,
     as_json: o.AsJson = False,
-    diagnostics: o.Diagnostics = None,
     sensitivity: o.Sensitivity = False,
-    strict: o.Strict = True,
     quiet: o.Quiet = False,
     profile: o.ShowProfile = False,
     debug: o.Debug = False,
@@ -77,45 +36,21 @@ def explain_command(
     """
     outputs = checked_outputs(output or [], output_format)
     text = parse_prompt(prompt)
-    sampling = parse_sampling(sample, temperature, top_p, seed)
-    starts, wanted = parse_baselines(baseline), parse_unit(unit)
-    readout, nodes = parse_precision(precision), parse_rule(rule)
     timer = Profile(enabled=profile)
     quiet_libraries()
     with timer.stage("load"):
-        decoder = load_decoder(
-            model,
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            revision=revision,
-            attn_implementation=attn_implementation,
-            trust_remote_code=trust_remote_code,
-            accept_licence=accept_licence,
-            quiet=quiet,
-        )
-    from ..explaining import Reader, estimator_of, prepare
+        question, reader = asked.arguments, read.reader  # refused before the model
+        decoder = loading.decoder(model, quiet=quiet)
+    from ..explaining import prepare
 
-    credit = estimator_of(estimator, n_steps, nodes)
-    reader = Reader(wanted, starts, lens, credit, readout).check(decoder)
+    reader = reader.check(decoder)
     with timer.stage("run"):
-        asked = prepare(
-            decoder,
-            text,
-            target=target,
-            answer=answer,
-            contrast=contrast,
-            positions=positions,
-            layers=layers,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            chat=chat,
-            system=system,
-            special_tokens=special_tokens,
-        )
+        prepared = prepare(decoder, text, layers=read.layers, **question)
     with timer.stage("explain"):
-        result = reader.of(decoder, asked, diagnostics=diagnostics, strict=strict)
-        compared = reader.sensitivity(decoder, asked) if sensitivity else None
+        result = reader.of(
+            decoder, prepared, diagnostics=read.diagnostics, strict=read.strict
+        )
+        compared = reader.sensitivity(decoder, prepared) if sensitivity else None
     with timer.stage("render"):
         write_all(result, outputs, quiet=quiet)
         if as_json:

@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("explain")(explain_command)
+app.command("explain")(grouped(explain_command))
 app.command("doctor")(doctor_command)
 app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))
