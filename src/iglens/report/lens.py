@@ -17,9 +17,9 @@ def lens_table(evaluation: Mapping[str, Any]) -> str:
         >>> print(lens_table({**about, "layers": [layer]}))
         Lens ridge, judged at 9 tokens of 2 documents (a.txt)
         <BLANKLINE>
-                  KL, bits         bias, bits          top-1
-        layer     raw  fitted      raw  fitted      raw  fitted
-            7    3.25     n/a     1.50    1.50    12.5%   12.5%
+                   KL, bits          bias, bits            top-1
+        layer      raw  fitted       raw  fitted       raw  fitted
+            7     3.25     n/a      1.50    1.50     12.5%   12.5%
     """
     heads = "".join(f"{title:^19}" for _, title in _GROUPS)
     names = "".join(f"{'raw':>9}{'fitted':>8} " for _ in _GROUPS)
