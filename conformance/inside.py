@@ -36,9 +36,11 @@ def missed_inside(decoder: Decoder) -> float:
     """Largest deviation of a block's output, relative to its largest number.
 
     For each state between two parts: of the output when only that state is right. For
-    a parallel block: of input and vectors from the output. 0 where nothing is split.
+    a parallel block: of input and vectors from the output. 0 where nothing is split,
+    or where the plan itself tells of a module that runs past its states.
     """
-    plans = [plan for plan in decoder.sublayers.blocks if plan.is_split]
+    every = decoder.sublayers.blocks
+    plans = [plan for plan in every if plan.is_split and plan.note is None]
     ids = arbitrary_tokens(decoder.model, (1, TOKENS)).flip(1)
     states, held = _recorded(decoder, ids, plans)
     missed = [0.0]

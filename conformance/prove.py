@@ -14,6 +14,8 @@ from iglens.model.declaration import Declaration
 from iglens.model.discover import arbitrary_tokens
 from iglens.readout.measure import total_variation
 
+from .inside import described, missed_inside
+
 TOKENS = 13
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Total variation that counts as equal, by the dtype of the weights."""
@@ -33,6 +35,9 @@ class Proof:
         missed: Largest total variation against the truths.
         power: Tolerances by which the state before the last one misses.
         reason: Why it was refused, or failed.
+        parts: Kinds of its blocks with their parts, in float32.
+        unsplit: Why blocks are not split.
+        misplaced: By how much a state between two parts fails to decide its block.
     """
 
     status: str
@@ -43,6 +48,9 @@ class Proof:
     missed: float = 0.0
     power: float = 0.0
     reason: str = ""
+    parts: str = ""
+    unsplit: str = ""
+    misplaced: float = 0.0
 
 
 def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
@@ -54,6 +62,7 @@ def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
         return Proof("refused", reason=str(error))
     missed = _missed(decoder, declaration or Declaration())
     stream, readout = decoder.verified.stream, decoder.readout
+    single = dtype == torch.float32
     return Proof(
         "exact" if missed <= LIMITS[dtype] else "wrong",
         readout.kind,
@@ -62,6 +71,9 @@ def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
         stream.n_layers,
         missed,
         decoder.verified.power,
+        parts=described(decoder) if single else "",
+        unsplit="; ".join(decoder.sublayers.reasons) if single else "",
+        misplaced=missed_inside(decoder) if single else 0.0,
     )
 
 

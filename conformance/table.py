@@ -28,6 +28,10 @@ only the last block's output is replaced by random vectors.
   (float64); with one label, of which there is no distribution, within as much in its
   logit. *explicit*: norm, head and post-processing were recovered and are streamed;
   *injected*: the model's own forward reads, which is slower.
+- **inside the blocks**: whether each block splits, and into what (float32); classes of
+  which every block splits, or holds one module with weights alone, are counted as
+  *split*. States between parts are judged by intervention: with another input of the
+  block, and only that state as it was, the block's output must be as it was.
 - **refused**: iglens says why and explains nothing.
 - **unbuilt**: the class could not be made in this environment.
 - **declared**: what had to be said about the model, as a user would
@@ -47,6 +51,9 @@ def counts(rows: Iterable[Row], kind: str) -> dict[str, int]:
     )
     found["wrong"] = sum(
         any(proof.status == "wrong" for proof in row.proofs) for row in chosen
+    )
+    found["split"] = sum(
+        bool(row.single.parts) and not row.single.unsplit for row in chosen
     )
     for readout in ("explicit", "injected"):
         found[readout] = sum(
@@ -73,7 +80,7 @@ def _summary(found: dict[str, int], rewards: bool) -> str:
     """Counts as a small table."""
     names = ("classes", "exact", "exact in float64", "explicit", "injected")
     names += ("exact with one label",) if rewards else ()
-    names += ("refused", "unbuilt", "failed", "wrong")
+    names += ("split", "refused", "unbuilt", "failed", "wrong")
     head = " | ".join(names)
     values = " | ".join(str(found.get(name, 0)) for name in names)
     return f"| {head} |\n|{'---|' * len(names)}\n| {values} |\n"
@@ -83,7 +90,7 @@ def _table(rows: Sequence[Row], rewards: bool) -> str:
     """One line for each class."""
     names = ["model type", "class", "float32", "float64"]
     names += ["one label"] if rewards else []
-    names += ["readout", "after the head", "blocks", "declared"]
+    names += ["readout", "after the head", "blocks", "inside the blocks", "declared"]
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for row in sorted(rows, key=lambda row: row.model_type):
         proof = row.single
@@ -97,6 +104,7 @@ def _table(rows: Sequence[Row], rewards: bool) -> str:
             proof.readout,
             proof.postprocess,
             blocks,
+            proof.parts,
             row.declared,
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -119,6 +127,8 @@ def _reasons(rows: Sequence[Row]) -> str:
                 reason = re.sub(r"\s+", " ", proof.reason).replace("`", "'")
                 where = f"**{row.model_type}** in {dtype}, {proof.status}"
                 lines.append(f"- {where}: {_code(reason)}")
+        if row.single.unsplit:
+            lines.append(f"- **{row.model_type}**, not split: {row.single.unsplit}")
         for proof in row.reward:
             if proof.status not in ("exact", row.single.status):
                 reason = re.sub(r"\s+", " ", proof.reason).replace("`", "'")

@@ -7,10 +7,11 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from conformance import declarations, prove, run, table, tiny
+from conformance import declarations, inside, prove, run, table, tiny
 from conformance.rows import Row
 from iglens import Decoder, UnsupportedModelError
 from iglens.model.declaration import Declaration
+from iglens.model.sublayers import Sublayers
 
 ODD = {
     "llama": "explicit",
@@ -115,7 +116,9 @@ def row(status, double="exact", kind=tiny.CAUSAL):
         "llama",
         "LlamaForCausalLM",
         "",
-        prove.Proof(status, readout="explicit", missed=0.1),
+        prove.Proof(
+            status, readout="explicit", missed=0.1, parts="sequential (attention, mlp)"
+        ),
         prove.Proof(double, missed=0.2),
     )
 
@@ -141,6 +144,51 @@ def test_only_wrong_readings_and_lost_classes_are_complaints():
     assert "0.1" in run.complaints([row("wrong")], whole=False)[0]
     assert "0.2" in run.complaints([row("exact", "wrong")], whole=False)[0]
     assert "causal: 177 exact, 178 before" in run.complaints(enough[4:], whole=True)
+
+
+def test_a_state_that_does_not_decide_its_block_is_a_complaint():
+    single = replace(row("exact").single, misplaced=0.25)
+    (said,) = run.complaints([replace(row("exact"), single=single)], whole=False)
+    assert "split wrongly" in said
+    assert "0.25" in said
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_neox", "zamba2", "xlm", "blt"])
+def test_states_between_parts_are_judged_by_intervention(model_type):
+    proof = proved(model_type)
+    assert proof.misplaced <= 1e-6
+    assert proof.parts
+
+
+def test_another_state_in_the_middle_misses():
+    decoder = Decoder(built("llama"))
+    plans = list(decoder.sublayers.blocks)
+    wrong = replace(plans[1].sites[0], module="model.layers.1.mlp")
+    parts = (replace(plans[1].parts[0], site=wrong), plans[1].parts[1])
+    plans[1] = replace(plans[1], parts=parts)
+    assert inside.missed_inside(decoder) == 0
+    decoder.__dict__["sublayers"] = Sublayers(tuple(plans))
+    assert inside.missed_inside(decoder) > 1e-3
+
+
+def test_vectors_that_leave_something_out_miss():
+    decoder = Decoder(built("gpt_neox"))
+    plans = [
+        replace(plan, parts=(replace(plan.parts[0], site_scale=0.9), plan.parts[1]))
+        for plan in decoder.sublayers.blocks
+    ]
+    assert inside.missed_inside(decoder) <= 1e-6
+    decoder.__dict__["sublayers"] = Sublayers(tuple(plans))
+    assert inside.missed_inside(decoder) > 1e-3
+
+
+def test_classes_are_split_whose_every_block_is():
+    whole, part = row("exact"), row("exact")
+    part = replace(part, single=replace(part.single, unsplit="no state lies between"))
+    assert table.counts([whole, part, row("refused")], tiny.CAUSAL)["split"] == 2
+    page = table.render([part], {"transformers": "5", "torch": "2"})
+    assert "| sequential (attention, mlp) |" in page
+    assert "- **llama**, not split: no state lies between" in page
 
 
 def test_a_page_can_be_read_back():
