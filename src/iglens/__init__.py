@@ -98,6 +98,8 @@ _HOME = {
 }
 
 __all__ = [
+    "ENTROPY",
+    "KL_TO_FINAL",
     "AffineLens",
     "ArgumentError",
     "ArgumentTypeError",
@@ -108,13 +110,11 @@ __all__ = [
     "Decoder",
     "Depths",
     "Difference",
-    "ENTROPY",
     "Examination",
     "FidelityError",
     "Gradient",
     "IGLensError",
     "Interval",
-    "KL_TO_FINAL",
     "LensEvaluation",
     "LinearReadout",
     "LogitLens",

@@ -175,9 +175,7 @@ def test_shards_may_lie_on_the_disk_too(tmp_path, plain):
     assert_as_plain(decoder, plain)
 
 
-def test_other_files_than_safetensors_need_a_folder_to_be_offloaded_to(
-    tmp_path, plain
-):
+def test_other_files_than_safetensors_need_a_folder_to_be_offloaded_to(tmp_path, plain):
     model = build("llama")
     model.config.save_pretrained(tmp_path / "old")
     torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin")

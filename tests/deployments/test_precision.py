@@ -10,6 +10,14 @@ from iglens import Decoder, attribute, explain
 from iglens.readout import LinearReadout
 
 
+LOW = [
+    ("llama", torch.bfloat16),
+    ("gemma2", torch.float16),
+    ("gpt2", torch.float16),
+    ("granite", torch.bfloat16),
+]
+
+
 def saved(folder, name, dtype=torch.float32):
     build(name, dtype).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
@@ -49,8 +57,7 @@ def test_tied_and_untied_heads_are_read_where_they_lie(tmp_path, name):
     assert_exact(decoder, part(decoder.model, FAMILIES[name].blocks))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "granite"])
+@pytest.mark.parametrize(("name", "dtype"), LOW)
 def test_low_precision_keeps_its_states_and_is_read_in_float32(tmp_path, name, dtype):
     decoder = Decoder.from_pretrained(saved(tmp_path, name, dtype))
     assert decoder.readout.dtype == dtype
@@ -64,8 +71,7 @@ def test_low_precision_keeps_its_states_and_is_read_in_float32(tmp_path, name, d
     np.testing.assert_allclose(result.levels, truth, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "granite"])
+@pytest.mark.parametrize(("name", "dtype"), LOW)
 def test_what_the_storage_dtype_costs_is_reported_and_not_gated(name, dtype):
     model = build(name, dtype)
     decoder = Decoder(model)

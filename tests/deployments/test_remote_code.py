@@ -93,7 +93,8 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 def test_code_of_a_checkpoint_is_refused_unasked(folder, capfd):
-    with pytest.raises(ModelLoadError, match=r"code of its own.*trust_remote_code=True"):
+    said = r"code of its own.*trust_remote_code=True"
+    with pytest.raises(ModelLoadError, match=said):
         Decoder.from_pretrained(folder)
     assert run(["explain", "a", "-m", str(folder), "--quiet"]) == 2
     out, err = capfd.readouterr()

@@ -68,9 +68,23 @@ def test_reading_in_float32_differs_from_the_models_own_probabilities(dtype):
 def test_nothing_is_lost_where_nothing_is_shortened(dtype):
     found = examine(build("llama", dtype), tokenizer())
     assert found.precision.float32_model is None
-    assert "as it is" in found.precision.not_measured
+    assert "as they are" in found.precision.not_measured
     assert found.readout.precision == str(dtype).removeprefix("torch.")
     assert found.fidelity.precise.largest < 1e-6
+
+
+def test_a_stream_in_float32_does_not_hide_half_precision_weights():
+    """As in Mamba, whose blocks add up in float32 whatever their weights are."""
+    import transformers as hf
+    from families import randomise
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97}
+    config = hf.MambaConfig(**sizes, state_size=4, residual_in_fp32=True)
+    model = randomise(hf.MambaForCausalLM(config)).to(torch.bfloat16).eval()
+    found = examine(model)
+    assert found.readout.dtype == "float32"
+    assert found.precision.dtype == "bfloat16"
+    assert found.precision.float32_model.largest > 0
 
 
 def test_the_copy_shares_what_was_shared_and_leaves_the_model_alone():

@@ -448,3 +448,10 @@ def test_a_hook_on_the_norm_is_part_of_the_reading():
     result = explain(decoder, IDS)
     np.testing.assert_allclose(result.final, own_logits(model, IDS), atol=1e-5)
     handle.remove()
+
+
+@pytest.mark.parametrize("pad", [0, 5, None])
+def test_vectors_are_never_read_on_padding(pad):
+    runner = as_it_answers(Runner(c.build("llama", pad_token_id=pad)))
+    assert runner.dummies(3).shape == (3, 1)
+    assert pad not in runner.dummies(3).flatten().tolist()

@@ -79,6 +79,12 @@ def test_views_copies_and_contiguous_change_nothing():
     assert tail_of(Ending(end)).after == ()
 
 
+def test_a_tensor_inside_a_list_is_no_elementwise_argument():
+    tail = tail_of(Ending(lambda m, h: m.head(torch.cat([h])) * 0.5))
+    assert tail.postprocess == "scale 0.5"
+    assert tail_of(Ending(lambda m, h: m.head(torch.cat([h + h.flip(-1)])))) is None
+
+
 def test_operations_in_front_of_the_head_are_kept_in_order():
     tail = tail_of(Ending(lambda m, h: m.head(h * 3)))
     norm, scale = tail.before

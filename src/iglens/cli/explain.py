@@ -1,15 +1,22 @@
 """`iglens explain`: the token x layer map of one text."""
 
 import json
+from typing import TYPE_CHECKING
 
 import typer
 
 from . import options as o
 from .groups import Asked, Loading, Read
 from .loading import Model
-from .output import checked_outputs, show, write_all
+from .output import checked_outputs, show, told, write_all
 from .parse import parse_prompt
 from .talk import Profile, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..explaining import Prepared, Reader
+    from ..model.decoder import Decoder
+    from ..records import Flow, Promotion
+    from ..records.ensemble import Sensitivity
 
 
 def explain_command(
@@ -23,6 +30,8 @@ def explain_command(
     output_format: o.OutputFormat = None,
     as_json: o.AsJson = False,
     sensitivity: o.Sensitivity = False,
+    rivals: o.Rivals = None,
+    promotion: o.Promotion = False,
     quiet: o.Quiet = False,
     profile: o.ShowProfile = False,
     debug: o.Debug = False,
@@ -50,14 +59,43 @@ def explain_command(
         result = reader.of(
             decoder, prepared, diagnostics=read.diagnostics, strict=read.strict
         )
-        compared = reader.sensitivity(decoder, prepared) if sensitivity else None
+        more = _further(
+            reader,
+            decoder,
+            prepared,
+            sensitivity=sensitivity,
+            rivals=rivals,
+            promotion=promotion,
+            strict=read.strict,
+        )
     with timer.stage("render"):
         write_all(result, outputs, quiet=quiet)
         if as_json:
-            more = {} if compared is None else {"sensitivity": compared.to_json()}
-            typer.echo(json.dumps(result.to_json() | more, ensure_ascii=False))
+            further = {name: found.to_json() for name, found in more.items()}
+            typer.echo(json.dumps(result.to_json() | further, ensure_ascii=False))
         else:
             show(result, quiet=quiet)
-            if compared is not None:
-                typer.echo(f"\n{compared}")
+            for text in map(told, more.values()):
+                typer.echo(f"\n{text}")
     timer.report()
+
+
+def _further(
+    reader: "Reader",
+    decoder: "Decoder",
+    asked: "Prepared",
+    *,
+    sensitivity: bool,
+    rivals: int | None,
+    promotion: bool,
+    strict: bool,
+) -> "dict[str, Sensitivity | Flow | Promotion]":
+    """What is asked about the same states besides the map, by its name in JSON."""
+    found: dict[str, Sensitivity | Flow | Promotion] = {}
+    if sensitivity:
+        found["sensitivity"] = reader.sensitivity(decoder, asked)
+    if rivals is not None:
+        found["flow"] = reader.flows(decoder, asked, top=rivals, strict=strict)
+    if promotion:
+        found["promotion"] = reader.promotion(decoder, asked, strict=strict)
+    return found

@@ -13,9 +13,9 @@ def _text(*names: str, help: str, min: int | None = None) -> typer.models.Option
     return typer.Option(*names, help=help, min=min, rich_help_panel=_TEXT)
 
 
-def _reading(*names: str, help: str) -> typer.models.OptionInfo:
+def _reading(*names: str, help: str, min: int | None = None) -> typer.models.OptionInfo:
     """An option that says how it is read."""
-    return typer.Option(*names, help=help, rich_help_panel=_READING)
+    return typer.Option(*names, help=help, min=min, rich_help_panel=_READING)
 
 
 def _output(*names: str, help: str) -> typer.models.OptionInfo:
@@ -71,6 +71,22 @@ Lens = Annotated[
 Sensitivity = Annotated[
     bool,
     _reading("--sensitivity", help="Say what the choice of baseline changes."),
+]
+Rivals = Annotated[
+    int | None,
+    _reading(
+        help="Name so many tokens that gained and lost most, at every layer that "
+        "matters.",
+        min=1,
+    ),
+]
+Promotion = Annotated[
+    bool,
+    _reading(
+        "--promotion",
+        help="Split log-odds: target promoted or rivals demoted, sharper or another "
+        "preference.",
+    ),
 ]
 Estimator = Annotated[str, _reading(help="observed (exact) or gradient (approximate).")]
 NSteps = Annotated[int, _reading(help="Steps of the gradient.")]

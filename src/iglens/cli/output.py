@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from ..records import Attribution
+    from ..records import Attribution, Flow, Promotion
+    from ..records.ensemble import Sensitivity
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def show(result: "Attribution", *, quiet: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from ..records.answer import whole_answer
+    from ..report.answer import answer_sentence
     from ..report.terminal import render
     from ..report.text import heading, sentence, verification
 
@@ -68,6 +71,8 @@ def show(result: "Attribution", *, quiet: bool) -> None:
     if result.provenance.prompt is not None:
         console.print(Text(_excerpt(result.provenance.prompt), style="italic"))
     console.print()
+    if (answer := whole_answer(result)) is not None:
+        console.print(Text(answer_sentence(answer)))
     for row in range(result.n_rows):
         console.print(Text(sentence(result, row)))
     console.print()
@@ -77,6 +82,20 @@ def show(result: "Attribution", *, quiet: bool) -> None:
     if not quiet:
         for warning in result.warnings:
             typer.echo(f"Warning: {warning}", err=True)
+
+
+def told(found: "Sensitivity | Flow | Promotion") -> str:
+    """What else was asked, in lines; its warnings are those of the map."""
+    from ..records import Flow, Promotion
+    from ..report import flow, promotion
+
+    match found:
+        case Flow():
+            return "\n".join(flow.lines(found))
+        case Promotion():
+            return "\n".join(promotion.lines(found))
+        case _:
+            return str(found)
 
 
 def _excerpt(prompt: str, width: int = 200) -> str:

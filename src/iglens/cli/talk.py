@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import typer
 
-
 _TALKATIVE = ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree")
 """Loggers of optional libraries, and of what they use."""
 

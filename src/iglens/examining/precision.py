@@ -31,8 +31,8 @@ def precision_cost(decoder: Decoder, traces: Sequence[Trace]) -> PrecisionCost:
         decoder: The model.
         traces: Runs of it.
     """
-    dtype = str(decoder.readout.dtype).removeprefix("torch.")
-    reason = _obstacle(decoder.model, decoder.readout.dtype)
+    dtype = str(stored_dtype(decoder.model)).removeprefix("torch.")
+    reason = _obstacle(decoder.model)
     if reason is not None:
         return PrecisionCost(dtype, None, reason)
     try:
@@ -74,11 +74,16 @@ def _float32(tensor: Tensor) -> Tensor:
     return tensor.detach().to(torch.float32, copy=True)
 
 
-def _obstacle(model: nn.Module, dtype: torch.dtype) -> str | None:
+def stored_dtype(model: nn.Module) -> torch.dtype:
+    """The shortest floating-point dtype among a model's weights."""
+    found = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return min(found, key=lambda d: d.itemsize, default=torch.float32)
+
+
+def _obstacle(model: nn.Module) -> str | None:
     """Why a model cannot be copied to float32, or need not be."""
-    if dtype in (torch.float32, torch.float64):
-        name = str(dtype).removeprefix("torch.")
-        return f"the model computes in {name} as it is"
+    if (dtype := stored_dtype(model)).itemsize >= torch.float32.itemsize:
+        return f"all weights are {str(dtype).removeprefix('torch.')} as they are"
     if (method := quantisation(model)) is not None:
         return f"its weights are quantised ({method}), which is more than rounding"
     present = bytes_by_device(chain(model.parameters(), model.buffers()))

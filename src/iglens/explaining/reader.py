@@ -3,14 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..attribution import AbstractEstimator, Observed, attribute_averaged, sensitivity
+from ..attribution import (
+    AbstractEstimator,
+    Observed,
+    attribute_averaged,
+    flows,
+    promotion,
+    sensitivity,
+)
+from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.weights import weights_sha256
 from ..readout.lens import AbstractLens
-from ..records import Attribution, Unit, check_unit
+from ..records import Attribution, Flow, Promotion, Unit, check_unit
 from ..records.ensemble import Sensitivity
 from .lens_file import lens_file, load_lens
 from .plan import Prepared
@@ -93,6 +102,39 @@ class Reader:
             diagnostics=False,
             precision=ready.precision,
         )
+
+    def flows(
+        self, decoder: Decoder, asked: Prepared, *, top: int = 5, strict: bool = True
+    ) -> Flow:
+        """Who gained and lost at each layer; see `iglens.flows`.
+
+        Raises:
+            ArgumentError: If there are several baselines.
+        """
+        given = self._single_path(decoder, asked)
+        return flows(asked.trace, asked.targets, top=top, strict=strict, **given)
+
+    def promotion(
+        self, decoder: Decoder, asked: Prepared, *, strict: bool = True
+    ) -> Promotion:
+        """Credits in log-odds, split in two ways; see `iglens.promotion`.
+
+        Raises:
+            ArgumentError: If there are several baselines.
+        """
+        given = self._single_path(decoder, asked)
+        return promotion(asked.trace, asked.targets, strict=strict, **given)
+
+    def _single_path(self, decoder: Decoder, asked: Prepared) -> dict[str, Any]:
+        """Arguments that say which states are read, where they must be of one path."""
+        starts = resolve_starts(decoder, self.baseline, asked.trace)
+        if len(starts) > 1:
+            raise ArgumentError(
+                f"`baseline` names {len(starts)} baselines to average; rivals and "
+                "promotion follow one path. Choose one."
+            )
+        ready = self.check(decoder)
+        return {"baseline": starts[0], "lens": ready.lens, "precision": ready.precision}
 
 
 def _signed(result: Attribution, reader: Reader) -> Attribution:

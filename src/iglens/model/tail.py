@@ -219,9 +219,9 @@ class _OperationLog(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        floats = [t for _, t in tensors(args) if t.is_floating_point()]
+        found = list(tensors((args, kwargs)))
         entry = None
-        if len(floats) == 1 and len(list(tensors((args, kwargs)))) == 1:
+        if len(found) == 1 and _is_plain_float(args, found[0][1]):
             entry = tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
         output = func(*args, **kwargs)
         if entry is not None and isinstance(output, Tensor):
@@ -246,6 +246,11 @@ class _OperationLog(TorchDispatchMode):
             if _is_elementwise(operation, tensor, output):
                 return operation, output, index + 1
         return None
+
+
+def _is_plain_float(args: tuple[Any, ...], tensor: Tensor) -> bool:
+    """Whether a tensor of real numbers is an argument itself, not part of a list."""
+    return tensor.is_floating_point() and any(a is tensor for a in args)
 
 
 def _out_of_place(func: Any) -> Callable[..., Tensor]:

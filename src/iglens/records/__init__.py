@@ -2,6 +2,7 @@
 
 from .answer import Answer
 from .attribution import Attribution
+from .examination import Examination
 from .flag import Flag
 from .flow import Flow
 from .promotion import Promotion
@@ -18,6 +19,7 @@ __all__ = [
     "UNITS",
     "Answer",
     "Attribution",
+    "Examination",
     "Flag",
     "Flow",
     "ModelInfo",

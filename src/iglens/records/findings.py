@@ -257,7 +257,7 @@ class PrecisionCost:
     """What computing in the stored dtype costs, on the same text as the fidelity.
 
     Attributes:
-        dtype: The dtype the model computes in.
+        dtype: The shortest dtype its weights are stored in.
         float32_model: Distance of its own predictions from those of the same weights
             run in float32 from the first layer on.
         not_measured: Why that is not known; None if it is.

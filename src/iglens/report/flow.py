@@ -12,32 +12,37 @@ MATTERS = 0.01
 
 def summary(flow: Flow) -> str:
     """Per row and layer that matters, the tokens that gained and lost."""
-    lines = []
+    warnings = [f"Warning: {warning}" for warning in flow.subject.warnings]
+    return "\n".join([*lines(flow), *warnings])
+
+
+def lines(flow: Flow) -> list[str]:
+    """The same without the warnings, line by line."""
+    told: list[str] = []
     for row in range(flow.subject.n_rows):
-        lines += row_lines(flow, row)
+        told += row_lines(flow, row)
     worst = np.abs(flow.vocabulary_sum).max(initial=0.0)
-    lines.append(
+    told.append(
         f"Over the whole vocabulary, gains and losses cancel within {worst:.1g}."
     )
-    lines += [f"Warning: {warning}" for warning in flow.subject.warnings]
-    return "\n".join(lines)
+    return told
 
 
 def row_lines(flow: Flow, row: int) -> list[str]:
     """A heading for the row, then the layers at which much was moved."""
     target = target_name(flow.subject.targets[row])
     level = format_level(float(flow.levels[row, -1]), "probability")
-    lines = [f"{target} at {flow.subject.positions[row]}: {level}"]
+    told = [f"{target} at {flow.subject.positions[row]}: {level}"]
     moved = np.abs(np.nan_to_num(flow.credits[row]))
     for index, segment in enumerate(flow.subject.segments):
         if moved[index] <= MATTERS * moved.sum():
             continue
         gained = _listed(flow, flow.gain_ids[row, index], flow.gains[row, index])
         lost = _listed(flow, flow.loss_ids[row, index], flow.losses[row, index])
-        lines.append(f"  {between(segment)}: gained {gained}; lost {lost}")
+        told.append(f"  {between(segment)}: gained {gained}; lost {lost}")
         if flow.integrated[row, index]:
-            lines += _exchange(flow, row, index, target)
-    return lines
+            told += _exchange(flow, row, index, target)
+    return told
 
 
 def _exchange(flow: Flow, row: int, index: int, target: str) -> list[str]:

@@ -11,21 +11,26 @@ MATTERS = 0.02
 
 def summary(found: Promotion) -> str:
     """Per row the whole change, then the layers that matter, and the conventions."""
-    lines = []
+    warnings = [f"Warning: {warning}" for warning in found.subject.warnings]
+    return "\n".join([*lines(found), *warnings])
+
+
+def lines(found: Promotion) -> list[str]:
+    """The same without the warnings, line by line."""
+    told: list[str] = []
     for row in range(found.subject.n_rows):
-        lines += row_lines(found, row)
-    lines.append(
+        told += row_lines(found, row)
+    told.append(
         f"Log-odds in nats; centred by the {found.centring}; scale: {found.scale}."
     )
-    lines += [f"Warning: {warning}" for warning in found.subject.warnings]
-    return "\n".join(lines)
+    return told
 
 
 def row_lines(found: Promotion, row: int) -> list[str]:
     """A heading for the row, then one line per layer that moves it much."""
     target = target_name(found.subject.targets[row])
     first, last = (format_level(float(found.levels[row, i]), "nats") for i in (0, -1))
-    lines = [
+    told = [
         f"{target} at {found.subject.positions[row]}: {first} → {last}; "
         + _splits(found, row, slice(None))
     ]
@@ -34,8 +39,8 @@ def row_lines(found: Promotion, row: int) -> list[str]:
         if moved[index] > MATTERS * moved.sum():
             words = _splits(found, row, slice(index, index + 1))
             credit = found.credits[row, index]
-            lines.append(f"  {between(segment)}: {credit:+.2f}; {words}")
-    return lines
+            told.append(f"  {between(segment)}: {credit:+.2f}; {words}")
+    return told
 
 
 def _splits(found: Promotion, row: int, part: slice) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..depths import Interval
 from ..records import Attribution, Segment, Target
+from ..records.answer import whole_answer
 from ..records.ensemble import Sensitivity
 from .visible import visible
 
@@ -22,7 +23,11 @@ _UNIT_WORDS = {
 
 def summary(attribution: Attribution) -> str:
     """Where each row's target became readable, one sentence a row, and the checks."""
+    from .answer import answer_sentence  # which is written with the words below
+
     lines = [heading(attribution)]
+    if (answer := whole_answer(attribution)) is not None:
+        lines.append(answer_sentence(answer))
     lines += [sentence(attribution, row) for row in range(attribution.n_rows)]
     lines.append(verification(attribution))
     lines += [f"Warning: {warning}" for warning in attribution.warnings]
