@@ -9,7 +9,6 @@ from families import FAMILIES, build, oracle, part, states_by_hooks, tokenizer
 from iglens import Decoder, attribute, explain
 from iglens.readout import LinearReadout
 
-
 LOW = [
     ("llama", torch.bfloat16),
     ("gemma2", torch.float16),
