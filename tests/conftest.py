@@ -13,6 +13,8 @@ import torch
 # code, and compiling torchao anew warns of its escapes.
 import transformers.modeling_utils  # noqa: F401
 
+collect_ignore = ["second_device.py", "two_devices.py"]  # for a process of their own
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
