@@ -2,7 +2,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from toys import NORMS, make_head, make_trace, normal, token, trace_of_levels
+from toys import NORMS, Head, make_head, make_trace, normal, token, trace_of_levels
 
 from iglens.attribution import (
     BASELINES,
@@ -161,8 +161,13 @@ def test_vectors_are_taken_in_the_dtype_of_the_states():
 @pytest.mark.parametrize("unit", UNITS[:3])
 @pytest.mark.parametrize(("p_base", "fires"), [(0.049, False), (0.051, True)])
 def test_a_baseline_that_gives_the_target_much_is_warned_of(unit, p_base, fires):
-    trace = trace_of_levels([0.01, 0.2, 0.9], [p_base, 0.2, 0.9])
+    few = trace_of_levels([0.01, 0.2, 0.9], [p_base, 0.2, 0.9])
+    # the same levels among many tokens: the others share what is left
+    unembed = torch.zeros(61, 1, dtype=torch.float64)
+    unembed[0] = 1.0
+    trace = make_trace(Head(lambda h: h, unembed), states=few.states + np.log(60))
     found = attribute(trace, token(0), unit=unit)
+    np.testing.assert_allclose(found.levels, attribute(few, token(0), unit=unit).levels)
     warned = [w for w in found.warnings if "baseline already gives" in w]
     assert len(warned) == fires
     if fires:

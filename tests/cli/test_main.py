@@ -127,6 +127,8 @@ def test_format_overrides_the_extension(explain, tmp_path):
         ("--target", "@entropy", "--target", "@kl", "--target", " Paris"),
         ("--baseline", "zero", "--baseline", "prompt:The capital of Rome is a"),
         ("--lens", "logit", "--sensitivity"),
+        ("--target", " Paris", "--rivals", "2"),
+        ("--target", " Paris", "--promotion"),
     ],
     ids=lambda arguments: " ".join(arguments),
 )
