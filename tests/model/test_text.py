@@ -210,12 +210,20 @@ def test_an_answer_continues_the_prompt():
     assert WITH_BOS.encode_answer(with_bos, " Paris") == [token(" Paris")]
 
 
-def test_an_answer_that_would_merge_with_the_prompt_leaves_it_as_it_is():
+def test_an_answer_that_would_merge_with_the_prompt_is_refused():
     prompt = PLAIN.encode("The Pari")
-    assert PLAIN.encode("The Paris")[-1] == token(" Paris")
     for answer in ("s", "s of", "s of of of"):
-        joined = prompt + PLAIN.encode_answer(prompt, answer)
-        assert PLAIN.tokenizer.decode(joined) == f"The Pari{answer}"
+        with pytest.raises(ArgumentError, match="does not continue the prompt's tok"):
+            PLAIN.encode_answer(prompt, answer)
+    with pytest.raises(ArgumentError, match=r"\[' Paris'.* token ids\.") as caught:
+        PLAIN.encode_answer(prompt, "s of")
+    assert "ends in [' ', 'Pari']" in str(caught.value)
+
+
+def test_a_space_at_the_end_of_the_prompt_belongs_to_the_answer():
+    prompt = PLAIN.encode("The ")
+    with pytest.raises(ArgumentError, match="as in ' Paris'"):
+        PLAIN.encode_answer(prompt, "Paris")
 
 
 def test_an_answer_in_ids_is_taken_as_it_is():

@@ -56,28 +56,35 @@ def write_all(result: "Attribution", outputs: Sequence[Output], *, quiet: bool) 
             typer.echo(f"Wrote {output.path}", err=True)
 
 
-def show(result: "Attribution", *, quiet: bool) -> None:
-    """The map and its sentences on stdout, warnings on stderr."""
+def show(result: "Attribution", *, shares: bool = False, quiet: bool) -> None:
+    """The map and its sentences on stdout, warnings on stderr.
+
+    Args:
+        result: What to show.
+        shares: Whether to show the joint probability of a whole answer too.
+        quiet: No warnings.
+    """
     from rich.console import Console
     from rich.text import Text
 
     from ..records.answer import whole_answer
-    from ..report.answer import answer_sentence
-    from ..report.terminal import render
-    from ..report.text import heading, sentence, verification
+    from ..report.terminal import render, render_shares
+    from ..report.text import heading, sentences, verification
 
     console = Console(highlight=False)
     console.print(Text(heading(result), style="dim"))
     if result.provenance.prompt is not None:
         console.print(Text(_excerpt(result.provenance.prompt), style="italic"))
     console.print()
-    if (answer := whole_answer(result)) is not None:
-        console.print(Text(answer_sentence(answer)))
-    for row in range(result.n_rows):
-        console.print(Text(sentence(result, row)))
+    for line in sentences(result):
+        console.print(Text(line))
     console.print()
     console.print(render(result, console.width))
     console.print()
+    answer = whole_answer(result) if shares else None
+    if answer is not None:
+        console.print(render_shares(answer, console.width))
+        console.print()
     console.print(Text(verification(result), style="dim"))
     if not quiet:
         for warning in result.warnings:

@@ -10,16 +10,18 @@ import torch
 from ..attribution import (
     AbstractEstimator,
     Observed,
+    Scalar,
     attribute_averaged,
     flows,
     promotion,
     sensitivity,
 )
+from ..attribution.rows import Explained, Targets
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.weights import weights_sha256
 from ..readout.lens import AbstractLens
-from ..records import Attribution, Flow, Promotion, Unit, check_unit
+from ..records import Attribution, Flow, Promotion, Target, Unit, check_unit
 from ..records.ensemble import Sensitivity
 from .lens_file import lens_file, load_lens
 from .plan import Prepared
@@ -106,24 +108,30 @@ class Reader:
     def flows(
         self, decoder: Decoder, asked: Prepared, *, top: int = 5, strict: bool = True
     ) -> Flow:
-        """Who gained and lost at each layer; see `iglens.flows`.
+        """Who gained and lost at each layer; see `iglens.attribution.flows`.
+
+        Of a contrast, its first side: what it is against is one of the rivals.
 
         Raises:
             ArgumentError: If there are several baselines.
         """
         given = self._single_path(decoder, asked)
-        return flows(asked.trace, asked.targets, top=top, strict=strict, **given)
+        targets = _first_sides(asked.targets)
+        return flows(asked.trace, targets, top=top, strict=strict, **given)
 
     def promotion(
         self, decoder: Decoder, asked: Prepared, *, strict: bool = True
     ) -> Promotion:
-        """Credits in log-odds, split in two ways; see `iglens.promotion`.
+        """Credits in log-odds, split in two ways; see `iglens.attribution.promotion`.
+
+        Of a contrast, its first side.
 
         Raises:
             ArgumentError: If there are several baselines.
         """
         given = self._single_path(decoder, asked)
-        return promotion(asked.trace, asked.targets, strict=strict, **given)
+        targets = _first_sides(asked.targets)
+        return promotion(asked.trace, targets, strict=strict, **given)
 
     def _single_path(self, decoder: Decoder, asked: Prepared) -> dict[str, Any]:
         """Arguments that say which states are read, where they must be of one path."""
@@ -135,6 +143,26 @@ class Reader:
             )
         ready = self.check(decoder)
         return {"baseline": starts[0], "lens": ready.lens, "precision": ready.precision}
+
+
+def _first_sides(targets: Targets) -> Targets:
+    """The targets, contrasts without what they are against."""
+    if targets is None or isinstance(targets, Scalar):
+        return targets
+    if isinstance(targets, Target):
+        return targets.alone
+    return [_first_side(item) for item in targets]
+
+
+def _first_side(item: Explained | tuple[int, Explained]) -> Any:
+    """The same of one."""
+    match item:
+        case Target():
+            return item.alone
+        case (position, Target() as target):
+            return position, target.alone
+        case _:
+            return item
 
 
 def _signed(result: Attribution, reader: Reader) -> Attribution:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from numbers import Integral
 from typing import Any
 
@@ -93,18 +94,26 @@ class TextCodec:
     ) -> list[int]:
         """Token ids of an answer, text or ids, as the continuation of a prompt.
 
-        Prompt and answer are tokenised together where that keeps the prompt's own
-        tokens, and apart where their border would merge.
+        Prompt and answer are tokenised together, as the model met texts in training.
+        Where the prompt's tokens do not come back from its text, they are tokenised
+        apart.
 
         Raises:
-            ArgumentError: If the answer is empty, or an id is not in the vocabulary.
+            ArgumentError: If the answer is empty, if its border with the prompt lies
+                inside a token, or if an id is not in the vocabulary.
         """
         if not answer:
             raise ArgumentError("`answer` is empty: there is nothing to explain.")
         if not isinstance(answer, str):
             return self.checked("answer", answer)
         self._needed("an answer given as text")
-        return self._known(self._continuation(prompt_ids, answer))
+        known = self._joined(prompt_ids, answer)
+        if known is None:
+            return self._known(self._ids(answer, special_tokens=False))
+        before, joined = known
+        if not (len(joined) > len(before) and joined[: len(before)] == before):
+            raise self._no_continuation(before, joined, answer)
+        return self._known(joined[len(before) :])
 
     def target(self, named: str | int, prompt_ids: Sequence[int] = ()) -> Target:
         """The token that an id is, or the token or set split at `|` that a text names.
@@ -151,16 +160,45 @@ class TextCodec:
         bos = getattr(self.tokenizer, "bos_token_id", None)
         return len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos
 
-    def _continuation(self, prompt_ids: Sequence[int], text: str) -> list[int]:
-        """Token ids of a text that goes on from a prompt."""
+    def _joined(
+        self, prompt_ids: Sequence[int], text: str
+    ) -> tuple[list[int], list[int]] | None:
+        """A prompt, and prompt and text as one; None if the prompt does not come back.
+
+        Some tokenizers lose a space or a special token on the way to text and back;
+        then nothing can be told from the whole.
+        """
         prompt = list(prompt_ids)
         if not all(map(self._has_text, prompt)):
-            return self._ids(text, special_tokens=False)
+            return None
         before = self._needed("text").decode(prompt)
-        joined = self._ids(before + text, special_tokens=False)
-        if len(joined) > len(prompt) and joined[: len(prompt)] == prompt:
-            return joined[len(prompt) :]
+        if self._ids(before, special_tokens=False) != prompt:
+            return None
+        return prompt, self._ids(before + text, special_tokens=False)
+
+    def _continuation(self, prompt_ids: Sequence[int], text: str) -> list[int]:
+        """Token ids of a text that goes on from a prompt, or stands alone."""
+        if (known := self._joined(prompt_ids, text)) is not None:
+            before, joined = known
+            if len(joined) > len(before) and joined[: len(before)] == before:
+                return joined[len(before) :]
         return self._ids(text, special_tokens=False)
+
+    def _no_continuation(
+        self, prompt: list[int], joined: list[int], answer: str
+    ) -> ArgumentError:
+        """The error that shows the token which spans prompt and answer."""
+        same = sum(1 for _ in takewhile(_equal, zip(prompt, joined, strict=False)))
+        own = [self.show(token) for token in prompt[same:]]
+        span = [self.show(token) for token in joined[same : same + 3]]
+        hint = "Let the answer begin where a token does, or pass it as token ids."
+        if own and own[-1].isspace():
+            hint = f"Leave the space to the answer, as in {own[-1] + answer!r}."
+        return ArgumentError(
+            f"`answer` {answer!r} does not continue the prompt's tokens: the prompt "
+            f"ends in {own}, and with the answer the tokenizer makes {span} of it. "
+            f"{hint}"
+        )
 
     def _one_token(self, text: str, prompt_ids: Sequence[int]) -> int | None:
         """The one token a text is: by itself, by name, or after the prompt."""
@@ -243,6 +281,11 @@ class TextCodec:
                 f"{self.vocab_size}): they do not belong together."
             )
         return ids
+
+
+def _equal(pair: tuple[int, int]) -> bool:
+    """Whether the two are the same."""
+    return pair[0] == pair[1]
 
 
 def _is_sequence(value: object) -> bool:

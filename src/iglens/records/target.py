@@ -68,7 +68,10 @@ class Target:
             raise ArgumentError("`target` holds no token: name at least one.")
         for ids in (self.ids, self.against):
             if len(set(ids)) != len(ids):
-                raise ArgumentError(f"`target` names a token twice: {list(ids)}.")
+                shown = self.text if ids is self.ids else self.against_text
+                raise ArgumentError(
+                    f"`target` {shown!r} names a token twice: its ids are {list(ids)}."
+                )
         if set(self.against) == set(self.ids):
             raise ArgumentError(f"{self.text!r} is contrasted with itself.")
         if both := sorted(set(self.against) & set(self.ids)):
@@ -83,6 +86,11 @@ class Target:
     def name(self) -> str:
         """What to show for the whole of it."""
         return f"{self.text} - {self.against_text}" if self.against else self.text
+
+    @property
+    def alone(self) -> "Target":
+        """This side of a contrast; the target itself where it is none."""
+        return Target(self.ids, self.text) if self.against else self
 
     @property
     def of_tokens(self) -> bool:

@@ -1,8 +1,14 @@
 """A whole answer in plain sentences."""
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Float
+
+from ..records import Segment
 from ..records.answer import Answer
+from ..records.joint import change
+from ..records.words import Word
 from .text import between, format_credit, format_level
 from .visible import visible
 
@@ -32,18 +38,38 @@ def summary(answer: Answer) -> str:
 
 def answer_sentence(answer: Answer) -> str:
     """How probable the whole is, and between which layers that became readable."""
-    joint = answer.joint
-    quoted = visible(answer.text)
-    if len(quoted) > SHOWN:
-        quoted = quoted[: SHOWN - 1] + "…"
-    start = f"'{quoted}' ({len(answer.texts)} tokens)"
+    return _joint_sentence(
+        f"{_quoted(answer.text)} ({len(answer.texts)} tokens)",
+        answer.joint_log,
+        answer.subject.segments,
+    )
+
+
+def word_sentence(word: Word, segments: Sequence[Segment]) -> str:
+    """The same of a word that has several pieces."""
+    name = f"{_quoted(word.text)} ({word.stop - word.start} pieces)"
+    return _joint_sentence(name, word.log_level, segments)
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, shortened."""
+    quoted = visible(text)
+    return f"'{quoted if len(quoted) <= SHOWN else quoted[: SHOWN - 1] + '…'}'"
+
+
+def _joint_sentence(
+    start: str, log_level: Float[np.ndarray, " points"], segments: Sequence[Segment]
+) -> str:
+    """How probable some tokens in a row are, and where that became readable."""
+    with np.errstate(under="ignore"):
+        joint = np.exp(log_level)
     if not np.isfinite(joint[[0, -1]]).all():
         return f"{start}: the joint levels are not finite, so no layer can be named."
     whole = (
         f"{start}: joint probability {format_level(float(joint[-1]), 'probability')}"
     )
     rises = bool(joint[-1] >= joint[0])
-    credits = answer.joint_credits
+    credits = change(log_level[:-1], log_level[1:])
     best = _strongest(credits if rises else -credits, signed=True)
     if best is None or credits[best] == 0:
         return f"{whole}; the layers do not change it."
@@ -51,7 +77,7 @@ def answer_sentence(answer: Answer) -> str:
     amount = format_level(abs(float(credits[best])), "probability")
     if rises and credits[best] <= joint[-1]:
         amount += " of it"
-    return f"{whole}; {amount} {verb} {between(answer.subject.segments[best])}."
+    return f"{whole}; {amount} {verb} {between(segments[best])}."
 
 
 def _strongest(credits: np.ndarray, *, signed: bool = False) -> int | None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..records import Attribution
+from ..records.answer import Answer
 from .cells import (
     CELL,
     LABEL,
@@ -21,7 +22,7 @@ from .cells import (
     lines_of,
     scales_of,
 )
-from .text import format_level
+from .text import format_credit, format_level
 from .visible import marked
 
 TALL_ROWS = 24
@@ -62,6 +63,51 @@ def _tall(attribution: Attribution, lines: list[Line], rows: Sequence[int]) -> T
         cells = [credit_cell(float(added[r]), scales[r], units[r]) for r in rows]
         table.add_row(line.label, *cells)
     table.add_row("= readout", *last, style="bold")
+    return table
+
+
+def render_shares(answer: Answer, width: int) -> RenderableType:
+    """The joint probability of an answer: what each layer did to each word, in percent.
+
+    Both margins are exact: columns add up to the last row, words to the last column.
+    """
+    words = answer.words()
+    whole = answer.joint[-1] - answer.joint[0]
+    shares = np.array([*(word.credits for word in words), answer.credits.sum(0)])
+    shares = 100 * shares / (abs(whole) or 1.0)
+    names = [*(marked(word.text, CELL - 1) for word in words), "all"]
+    scales = np.full(len(names), max(1.0, float(np.nanmax(np.abs(shares), initial=0))))
+    lines = lines_of(answer.subject.segments, shares, scales)
+    step = max(1, (width - LABEL) // CELL)
+    bands = [range(len(names))[at : at + step] for at in range(0, len(names), step)]
+    return Group(
+        Text("Shares of the change of the joint probability, in percent"),
+        *(_shares(names, shares, lines, scales[0], band) for band in bands),
+    )
+
+
+def _shares(
+    names: Sequence[str],
+    shares: Float[np.ndarray, "words segments"],
+    lines: Sequence[Line],
+    scale: float,
+    columns: Sequence[int],
+) -> Table:
+    """Layers down, words across."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("layers", justify="right", width=LABEL - 1, no_wrap=True)
+    for column in columns:
+        table.add_column(
+            Text(names[column]), justify="right", width=CELL - 1, no_wrap=True
+        )
+    for line in lines:
+        added = shares[:, list(line.members)].sum(1)
+        cells = [credit_cell(float(added[c]), scale, "percent") for c in columns]
+        table.add_row(line.label, *cells)
+    total = shares.sum(1)
+    table.add_row(
+        "= all", *(format_credit(total[c], "percent") for c in columns), style="bold"
+    )
     return table
 
 

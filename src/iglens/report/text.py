@@ -23,15 +23,26 @@ _UNIT_WORDS = {
 
 def summary(attribution: Attribution) -> str:
     """Where each row's target became readable, one sentence a row, and the checks."""
-    from .answer import answer_sentence  # which is written with the words below
-
-    lines = [heading(attribution)]
-    if (answer := whole_answer(attribution)) is not None:
-        lines.append(answer_sentence(answer))
-    lines += [sentence(attribution, row) for row in range(attribution.n_rows)]
-    lines.append(verification(attribution))
+    lines = [heading(attribution), *sentences(attribution), verification(attribution)]
     lines += [f"Warning: {warning}" for warning in attribution.warnings]
     return "\n".join(lines)
+
+
+def sentences(attribution: Attribution) -> list[str]:
+    """One sentence a row; of an answer also one for the whole, and for split words."""
+    from .answer import answer_sentence, word_sentence  # written with the words below
+
+    rows = [sentence(attribution, row) for row in range(attribution.n_rows)]
+    if (answer := whole_answer(attribution)) is None:
+        return rows
+    lines = [answer_sentence(answer)]
+    for word in answer.words():
+        pieces = rows[word.start : word.stop]
+        if len(pieces) > 1:
+            lines.append(word_sentence(word, attribution.segments))
+            pieces = [f"  {piece}" for piece in pieces]
+        lines += pieces
+    return lines
 
 
 def heading(attribution: Attribution) -> str:
@@ -156,6 +167,8 @@ def format_level(value: float, unit: str) -> str:
 
 def format_credit(value: float, unit: str) -> str:
     """A signed credit."""
+    if unit == "percent":
+        return f"{value:+.1f}"
     return f"{value:+.3f}" if unit == "probability" else f"{value:+.2f}"
 
 
