@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "The capital of France is"
 OTHER = "The capital of Italy is"
 CHAT = "What is the capital of Vietnam?"
+ANSWER = "The capital of Vietnam is Hanoi."
 
 
 def help_pages() -> str:
@@ -139,11 +140,66 @@ def two_prompts() -> str:
     return "```text\n" + "\n".join([command, *lines]) + "\n```"
 
 
+def targets_output() -> str:
+    """What `iglens explain` prints of several targets at once."""
+    asked = ["--target", " Paris|Paris", "--target", "@entropy", "--target", "@kl"]
+    return _printed([PROMPT, *asked, "--layers", "::5"])
+
+
+def contrast_output() -> str:
+    """What it prints of a token against its best rival."""
+    asked = ["--target", " Paris", "--contrast", "@rival"]
+    return _printed([PROMPT, *asked, "--unit", "log_probability", "--layers", "::5"])
+
+
+def answer_output() -> str:
+    """What it prints of an answer of several words."""
+    return _printed([CHAT, "--chat", "--answer", ANSWER, "--layers", "::5"])
+
+
+def rivals_output() -> str:
+    """What it says of the tokens that gained and lost."""
+    return _printed([PROMPT, "--target", " Paris", "--rivals", "3"], further=True)
+
+
+def promotion_output() -> str:
+    """What it says of target and rivals, in log-odds."""
+    return _printed([PROMPT, "--target", " Paris", "--promotion"], further=True)
+
+
+def sensitivity_output() -> str:
+    """What it says of baselines."""
+    asked = ["--target", " Paris", "--unit", "log_probability", "--sensitivity"]
+    return _printed([PROMPT, *asked, "--baseline", f"prompt:{OTHER}"], further=True)
+
+
+def _printed(arguments: list[str], *, further: bool = False) -> str:
+    """What `iglens explain` prints; `further`: only what comes after the map."""
+    from iglens.cli.main import run
+
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert run(["explain", *arguments, "--quiet"]) == 0
+    text = out.getvalue().strip("\n")
+    if further:
+        text = "[the map]\n\n" + text.partition("readout in float32.\n\n")[2]
+    words = (w if re.fullmatch(r"[\w@:./-]+", w) else f'"{w}"' for w in arguments)
+    lines = [" ".join(["$ iglens explain", *words])]
+    lines += [line.rstrip() for line in text.splitlines()]
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/cli.md", "help"): help_pages,
     ("README.md", "output"): first_output,
     ("docs/method.md", "double-norm"): double_norm,
     ("docs/two-runs.md", "two-prompts"): two_prompts,
+    ("docs/answers.md", "targets"): targets_output,
+    ("docs/answers.md", "contrast"): contrast_output,
+    ("docs/answers.md", "answer"): answer_output,
+    ("docs/answers.md", "rivals"): rivals_output,
+    ("docs/answers.md", "promotion"): promotion_output,
+    ("docs/answers.md", "sensitivity"): sensitivity_output,
 }
 PICTURES: dict[str, Callable[[], str]] = {"docs/images/paris.svg": picture}
 

@@ -69,6 +69,41 @@ def test_the_difference_in_the_docs_is_the_output():
     assert one == other
 
 
+ANSWERS = ("targets", "contrast", "answer", "rivals", "promotion", "sensitivity")
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_answers_in_the_docs_are_the_output(name):
+    now = in_fresh_interpreter(f"{name}_output")
+    shown = block("docs/answers.md", name)
+    assert without_rounding(shown) == without_rounding(now)
+
+
+def test_every_generated_block_is_compared(generate):
+    pages = [path for path, _ in generate.BLOCKS]
+    named = {name for path, name in generate.BLOCKS if path == "docs/answers.md"}
+    assert named == set(ANSWERS)
+    assert len(pages) == len(ANSWERS) + 4  # each of these has a test of its own
+
+
+@pytest.mark.embedded
+def test_the_python_of_the_answers_page_runs_and_adds_up():
+    page = (ROOT / "docs/answers.md").read_text()
+    known = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(code, known)
+    answer, flow, split = (known[name] for name in ("answer", "flow", "promotion"))
+    for missed in answer.completeness.values():
+        assert abs(missed).max() < 1e-9
+    assert abs(flow.completeness[flow.integrated]).max() < 1e-12
+    assert abs(split.promotion + split.competition - split.credits).max() < 1e-9
+    assert abs(split.temperature + split.preference - split.credits).max() < 1e-9
+    assert known["sensitivity"].moved.max() == 0
+    assert known["contrast"].targets[0].kind == "contrast"
+
+
 @pytest.mark.embedded
 @pytest.mark.slow
 def test_the_double_norm_figures_are_what_the_script_prints():
