@@ -51,7 +51,6 @@ def explain_command(
         question, reader = asked.arguments, read.reader  # refused before the model
         decoder = loading.decoder(model, quiet=quiet)
     from ..explaining import prepare
-    from ..records.answer import whole_answer
 
     reader = reader.check(decoder)
     with timer.stage("run"):
@@ -72,9 +71,7 @@ def explain_command(
     with timer.stage("render"):
         write_all(result, outputs, quiet=quiet)
         if as_json:
-            whole = whole_answer(result)
-            records = more if whole is None else {"answer": whole, **more}
-            further = {name: found.to_json() for name, found in records.items()}
+            further = {name: found.to_json() for name, found in more.items()}
             typer.echo(json.dumps(result.to_json() | further, ensure_ascii=False))
         else:
             show(result, shares=asked.answer is not None, quiet=quiet)
