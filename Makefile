@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROMPT ?= The capital of France is
+WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -19,9 +20,9 @@ demo: $(VENV)/installed   ## install, fetch the embedded model, explain a senten
 explain: $(VENV)/installed   ## explain PROMPT="…" with the embedded model
 	$(BIN)/iglens explain "$(PROMPT)"
 
-test: $(VENV)/developing   ## the whole test suite
+test: $(VENV)/developing   ## the whole test suite, on WORKERS=2 processes
 	$(BIN)/iglens models fetch smollm2
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 conformance: $(VENV)/developing   ## prove every class of Transformers, write the table
 	HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python -m conformance.run
