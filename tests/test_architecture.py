@@ -15,7 +15,7 @@ RANKS = [
     {"records"},
     {"report", "storage", "data"},
     {"readout"},
-    {"trace"},
+    {"trace", "inside"},
     {"attribution"},
     {"model"},
     {"explaining", "examining"},

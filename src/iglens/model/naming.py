@@ -113,6 +113,7 @@ def _part(
         scale=fact.writer.scale,
         writer=None if reason else (writer.name if writer is not None else None),
         writer_reason=reason,
+        norm=None if reason else fact.writer.norm,
         width=answer.width,
         experts=experts,
     )

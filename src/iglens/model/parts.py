@@ -30,11 +30,13 @@ class Writer:
     Attributes:
         call: Its call.
         scale: Factor with which its output enters, None if that is no number.
+        norm: Name of the one module that norms its output; None if there is none.
         reason: Why there is none.
     """
 
     call: ModuleCall | None = None
     scale: float | None = None
+    norm: str | None = None
     reason: str | None = None
 
 
@@ -138,7 +140,8 @@ def _writer(
             reason=f"its last module with weights, {call.name}, takes or gives "
             "several tensors"
         )
-    norms = {g: n for n, g in (_norm_ends(flow, region, node) for node in posts)}
+    ends = [_norm_ends(flow, region, node) for node in posts]
+    norms = {gives: (given, name) for given, gives, name in ends}
     return _followed(flow, region, call, out.pop(), norms, behind)
 
 
@@ -149,16 +152,17 @@ def _inside(node: Node, region: Region) -> Iterator[ModuleCall]:
     yield from chain[: limit + 1]
 
 
-def _norm_ends(flow: Flow, region: Region, node: int) -> tuple[int, int]:
-    """What the module around a norm is given, and what it gives."""
-    call, found = flow.nodes[node].call, (node, node)
+def _norm_ends(flow: Flow, region: Region, node: int) -> tuple[int, int, str | None]:
+    """What the module around a norm is given, what it gives, and its name."""
+    call = flow.nodes[node].call
+    found: tuple[int, int, str | None] = (node, node, None)
     for outer in call.chain if call is not None else ():
         span = outer.made
         if any(flow.nodes[n].weighty for n in region.path if n in span):
             break
         given, gives = set(outer.given.values()), set(outer.returned.values())
         if len(given) == len(gives) == 1:
-            found = (given.pop(), gives.pop())
+            found = (given.pop(), gives.pop(), outer.name)
     return found
 
 
@@ -172,7 +176,7 @@ def _followed(
     region: Region,
     call: ModuleCall,
     out: int,
-    norms: dict[int, int],
+    norms: dict[int, tuple[int, str | None]],
     behind: Collection[int],
 ) -> Writer:
     """Follow the update back from the end, through norms and factors, to the writer.
@@ -180,7 +184,7 @@ def _followed(
     Addends in which no weights took part are not of the update: they carry the state.
     """
     scale: float | None = 1.0
-    node = region.end
+    node, crossed = region.end, list[str | None]()
     for _ in range(len(norms) + 1):
         every = addends(flow.nodes, node, region.start, {out, *norms})
         found = {n: f for n, f in every.items() if n in behind or _in(region.calls, n)}
@@ -189,10 +193,12 @@ def _followed(
         (leaf, factor), *_ = found.items()
         scale = None if scale is None or factor is None else scale * factor
         if leaf == out:
-            return Writer(call, scale)
+            norm = crossed[0] if len(crossed) == 1 else None
+            return Writer(call, scale, norm)
         if leaf not in norms:
             break
-        node = norms[leaf]
+        node, name = norms[leaf]
+        crossed.append(name)
     return Writer(
         reason=f"what its last module with weights, {call.name}, gives is changed "
         "further before it becomes the update"

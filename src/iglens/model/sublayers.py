@@ -71,6 +71,8 @@ class Part:
         writer: Name of the linear module whose output becomes the update, up to norm
             and scale: the attention's output projection, the MLP's down projection.
         writer_reason: Why there is none.
+        norm: Name of the module that norms what the writer gives ("post", "sandwich"),
+            if it is a single one.
         width: Numbers per token that the writer takes.
         heads: Number of heads, if the writer's input is one piece for each of them.
         heads_reason: Why heads cannot be separated.
@@ -89,6 +91,7 @@ class Part:
     scale: float | None = None
     writer: str | None = None
     writer_reason: str | None = None
+    norm: str | None = None
     width: int | None = None
     heads: int | None = None
     heads_reason: str | None = None
