@@ -56,7 +56,8 @@ class Sensitivity:
         targets: Names of the rows' targets.
         positions: Positions of the rows.
         kinds: Names of the baselines.
-        unit: Unit of the levels.
+        unit: Unit of rows of tokens.
+        units: Unit of every row.
         baseline: Level at each baseline.
         first: Credit of the first segment, which is the embedding's own.
         moved: Largest difference of any later credit from that with the first
@@ -67,6 +68,7 @@ class Sensitivity:
     positions: tuple[int, ...]
     kinds: tuple[str, ...]
     unit: str
+    units: tuple[str, ...]
     baseline: Float[np.ndarray, "rows kinds"]
     first: Float[np.ndarray, "rows kinds"]
     moved: Float[np.ndarray, " kinds"]
@@ -81,6 +83,7 @@ class Sensitivity:
             positions=tuple(start.positions.tolist()),
             kinds=tuple(result.baseline_kind for result in results),
             unit=start.unit,
+            units=tuple(start.units),
             baseline=np.stack([result.baseline for result in results], 1),
             first=np.stack([result.credits[:, 0] for result in results], 1),
             moved=np.array(
@@ -89,7 +92,7 @@ class Sensitivity:
         )
 
     def to_json(self) -> dict[str, object]:
-        """The same numbers as JSON values; NaN becomes null."""
+        """The published JSON form; NaN and infinity become null."""
         from ..storage.plain import nulled
 
         return {
@@ -98,6 +101,7 @@ class Sensitivity:
             "positions": list(self.positions),
             "baselines": list(self.kinds),
             "unit": self.unit,
+            "units": list(self.units),
             "baseline": nulled(self.baseline),
             "first": nulled(self.first),
             "moved": nulled(self.moved),

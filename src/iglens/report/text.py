@@ -114,15 +114,17 @@ def target_name(target: Target) -> str:
 def sensitivity(found: Sensitivity) -> str:
     """What depends on the baseline, one line a row and baseline."""
     lines = [f"Baselines compared, {found.unit}: start, and the embedding's credit"]
-    for row, (name, position) in enumerate(
-        zip(found.targets, found.positions, strict=True)
+    for row, (name, position, unit) in enumerate(
+        zip(found.targets, found.positions, found.units, strict=True)
     ):
         for index, kind in enumerate(found.kinds):
             start, first = found.baseline[row, index], found.first[row, index]
+            sign = "-" if first < 0 else "+"
+            own = "" if unit == found.unit else f" {visible(unit)}"
             lines.append(
                 f"  '{visible(name)}' at {position} from {kind}: "
-                f"{format_level(start, found.unit)} "
-                f"{format_credit(first, found.unit)}"
+                f"{format_level(start, unit)} {sign}{format_level(abs(first), unit)}"
+                f"{own}"
             )
     moved = found.moved.max(initial=0.0)
     lines.append(f"Every later credit is the same, within {moved:.1g}.")
