@@ -4,12 +4,26 @@ import functools
 
 import pytest
 import torch
-from families import build, left_as_it_was, part, some_ids
+import transformers as hf
+from families import SIZES, build, left_as_it_was, part, randomise, some_ids
 
-from iglens import Decoder
+from iglens import ArgumentError, Decoder
 from iglens.inside import Writing
 from iglens.model.between import capture_parts
 from iglens.model.writings import writing_hooks
+
+EXTRA = {
+    "qwen2": hf.Qwen2Config(**SIZES),
+    "gpt-oss": hf.GptOssConfig(
+        **SIZES,
+        head_dim=8,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+}
+"""Families that only these tests need: biased grouped values, and sinks."""
 
 TEXTS = [torch.tensor(some_ids(12)), torch.tensor(some_ids(7, seed=1))]
 PLACES = [torch.tensor([0, 4, 5, 10]), torch.tensor([3, 6])]
@@ -19,9 +33,16 @@ PRE += ["opt", "cohere"]
 POST = ["gemma2", "gemma3", "olmo2"]
 
 
+def model_of(family, dtype=torch.float64, **changes):
+    if family not in EXTRA:
+        return build(family, dtype, **changes)
+    model = hf.AutoModelForCausalLM.from_config(EXTRA[family], **changes)
+    return randomise(model).to(dtype).eval()
+
+
 @functools.cache
 def decoder_of(family, dtype=torch.float64):
-    return Decoder(build(family, dtype))
+    return Decoder(model_of(family, dtype))
 
 
 def written(decoder, texts=TEXTS, places=PLACES, **options):
@@ -148,19 +169,32 @@ def test_several_texts_are_written_as_each_alone():
                 )
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3", "neox"])
+@pytest.mark.parametrize("family", ["llama", "gemma3", "neox", "gpt-oss"])
 def test_the_model_is_left_as_it_was(family):
     decoder = decoder_of(family)
     assert decoder.sublayers.blocks
+    asked = hf.AttentionInterface.get_interface
     with left_as_it_was(decoder.model):
-        written(decoder)
+        written(decoder, sources=True)
     args = (decoder._runner, decoder.verified.stream, decoder.sublayers)
     with (
         left_as_it_was(decoder.model),
         pytest.raises(KeyboardInterrupt),
-        writing_hooks(*args, PLACES, [1, 2]),
+        writing_hooks(*args, PLACES, [1, 2], sources=True),
     ):
         raise KeyboardInterrupt
+    assert hf.AttentionInterface.get_interface is asked
+
+
+def test_the_pass_gives_what_it_gives_without_being_watched():
+    decoder = decoder_of("mistral")
+    _, watched = written(decoder, sources=True)
+    layers = range(decoder.n_layers + 1)
+    args = (decoder._runner, decoder.verified.stream, decoder.sublayers)
+    plain = capture_parts(*args, TEXTS, PLACES, layers)
+    for one, other in zip(watched, plain, strict=True):
+        assert torch.equal(one.captured.states, other.captured.states)
+        assert torch.equal(one.captured.logits, other.captured.logits)
 
 
 def test_a_norm_of_the_sum_is_refused():
@@ -181,3 +215,124 @@ def test_a_writer_that_is_changed_after_it_was_found_is_refused(name):
     assert kinds == [name == "o_proj", name == "down_proj"]
     assert "no matrix" in "".join(w for w in found[0, 2] if isinstance(w, str))
     assert not any(isinstance(writing, str) for writing in found[0, 1])
+
+
+READING = [*EXTRA, "llama", "qwen3", "mistral", "phi", "gpt2", "neox", "opt", "cohere"]
+READING += ["gemma2", "gemma3", "olmo2", "granite"]
+
+
+@functools.cache
+def attentions(family, text):
+    """Attention weights of a text as the model itself gives them, per layer."""
+    model = model_of(family, attn_implementation="eager")
+    if family in EXTRA:
+        model.set_experts_implementation("eager")  # the fused kernel has no float64
+    with torch.no_grad():
+        return model(TEXTS[text][None], output_attentions=True).attentions
+
+
+@pytest.mark.parametrize("family", READING)
+@torch.no_grad()
+def test_sources_are_the_models_weights_times_its_values(family):
+    decoder = decoder_of(family)
+    found, _ = written(decoder, sources=True)
+    for (text, layer), writings in found.items():
+        writing = writings[0]
+        gradient = gradients(writing, seed=layer)
+        sources = writing.sources(gradient)
+        _, heads, tokens = sources.shape
+        assert tokens == PLACES[text][-1] + 1
+        weights = attentions(family, text)[layer - 1][0][:, PLACES[text], :tokens]
+        pulled = writing.pull(gradient).unflatten(-1, (heads, -1))
+        values = writing.attended.values - writing.attended.bias[:, None]
+        values = values.repeat_interleave(heads // len(values), 0)
+        expected = torch.einsum("hrt,rhw,htw->rht", weights, pulled, values)
+        torch.testing.assert_close(sources, expected, rtol=1e-5, atol=1e-5)
+        assert writing.attended.note is None
+
+
+def bias_of(weight, kind, heads=4):
+    """Value biases, from what the model calls them."""
+    if kind == "fused":  # queries, keys, values side by side
+        return weight.chunk(3)[2].view(heads, -1)
+    if kind == "woven":  # the same within each head
+        return weight.view(heads, 3, -1)[:, 2]
+    return weight.view(-1, 8)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "kind"),
+    [
+        ("gpt2", "transformer.h.{}.attn.c_attn", "fused"),
+        ("neox", "gpt_neox.layers.{}.attention.query_key_value", "woven"),
+        ("phi", "model.layers.{}.self_attn.v_proj", "plain"),
+        ("qwen2", "model.layers.{}.self_attn.v_proj", "plain"),
+    ],
+)
+def test_the_bias_of_values_is_told_apart(family, name, kind):
+    decoder = decoder_of(family)
+    found, _ = written(decoder, sources=True)
+    for (_, layer), (writing, *_) in found.items():
+        bias = part(decoder.model, name.format(layer - 1)).bias
+        expected = bias_of(bias, kind)
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(writing.attended.bias, expected)
+        gradient = gradients(writing)
+        pulled = writing.pull(gradient).unflatten(-1, (4, -1))
+        own = expected.repeat_interleave(4 // len(expected), 0)
+        torch.testing.assert_close(
+            writing.heads(gradient) - writing.sources(gradient).sum(2),
+            (pulled * own).sum(2),
+            rtol=1e-5,
+            atol=1e-5,
+        )
+
+
+def test_a_sink_takes_weight_and_gives_nothing():
+    found, _ = written(decoder_of("gpt-oss"), sources=True)
+    for writing, *_ in found.values():
+        weights = writing.attended.weights(slice(None))
+        assert (weights.sum(2) < 0.999).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "neox", "gpt-oss"])
+def test_sources_add_up_to_their_head_in_lower_precision(family, dtype):
+    found, _ = written(decoder_of(family, dtype), sources=True)
+    for writing, *_ in found.values():
+        gradient = gradients(writing)
+        pulled = writing.pull(gradient).unflatten(-1, (4, -1))
+        bias = writing.attended.bias.double()
+        bias = bias.repeat_interleave(4 // len(bias), 0)
+        weights = writing.attended.weights(slice(None)).double().sum(2)
+        read = writing.sources(gradient).sum(2) + (pulled * bias).sum(2) * weights
+        size = pulled.norm(dim=2) * writing.taken.double().norm(dim=1, keepdim=True)
+        gap = (read - writing.heads(gradient)).abs()
+        assert (gap <= 8 * torch.finfo(dtype).eps * size).all()
+
+
+def test_sources_that_were_not_asked_for_are_refused_with_the_reason():
+    found, _ = written(decoder_of("llama"))
+    attention, mlp = found[0, 1]
+    with pytest.raises(ArgumentError, match="it was not asked for"):
+        attention.sources(gradients(attention))
+    with pytest.raises(ArgumentError, match="it is no attention"):
+        mlp.heads(gradients(mlp))
+    with pytest.raises(ArgumentError, match="it mixes tokens"):
+        attention.neurons(gradients(attention))
+
+
+def test_weights_that_are_not_those_of_the_pass_are_refused(monkeypatch):
+    """The model's own eager function, once it computes something else."""
+    from transformers.models.llama import modeling_llama
+
+    eager = modeling_llama.eager_attention_forward
+
+    def flat(module, query, *args, **kwargs):
+        return eager(module, query * 0.99, *args, **kwargs)
+
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", flat)
+    found, _ = written(decoder_of("llama"), sources=True)
+    for attention, _ in found.values():
+        assert "are not what its heads give" in attention.attended
+        assert attention.heads(gradients(attention)).shape[1] == 4

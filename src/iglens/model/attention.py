@@ -8,19 +8,36 @@ changed here without computing anything anew.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from transformers import AttentionInterface
 
-Handler = Callable[
-    [Callable[..., Any], nn.Module, tuple[Any, ...], dict[str, Any]], Any
-]
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionFunction:
+    """What a model calls to attend.
+
+    Attributes:
+        function: What `AttentionInterface` chose.
+        eager: The function of the model's own file, which gives weights too.
+    """
+
+    function: Callable[..., Any]
+    eager: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Attend as the model would have."""
+        return self.function(*args, **kwargs)
+
+
+Handler = Callable[[AttentionFunction, nn.Module, tuple[Any, ...], dict[str, Any]], Any]
 """Given the function, the attention module and the other arguments; returns what the
 function is to have returned: a tensor of (texts, tokens, heads, head width), weights.
 """
-
-_LOCK = threading.RLock()
 
 
 @contextmanager
@@ -32,9 +49,11 @@ def intercepted_attention(handler: Handler) -> Iterator[None]:
         original = AttentionInterface.get_interface
 
         def get_interface(self: Any, *args: Any, **kwargs: Any) -> Any:
-            function = original(self, *args, **kwargs)
+            chosen = original(self, *args, **kwargs)
             if threading.get_ident() != thread:
-                return function
+                return chosen
+            own = kwargs.get("default", args[1] if len(args) > 1 else None)
+            function = AttentionFunction(chosen, own)
 
             def called(module: nn.Module, *given: Any, **named: Any) -> Any:
                 return handler(function, module, given, named)

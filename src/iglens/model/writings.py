@@ -1,44 +1,25 @@
-"""Taking what the writers of parts take and give, in the same pass as the states."""
+"""How the updates of parts are written, from what one forward pass left."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..inside import FrozenNorm, Writing
+from ..inside import Attended, FrozenNorm, Writing
 from ..readout.scaled_norm import scaled_norm
-from .boundaries import boundaries
+from .attended import attended
 from .calls import evaluating
 from .explicit import call_in
 from .injected import model_lock
 from .runner import Runner
 from .stream import Stream
-from .structure import tensors
 from .sublayers import BlockPlan, Part, Sublayers
 from .transposed import linear_map
-
-
-@dataclass(eq=False)
-class Seen:
-    """What one module took and gave in one block, at the wanted places of each text.
-
-    Attributes:
-        taken: What it took.
-        given: What it gave.
-        calls: How often it was called.
-        reason: Why its tensors are not one vector for each token.
-    """
-
-    taken: list[Tensor] = field(default_factory=list)
-    given: list[Tensor] = field(default_factory=list)
-    calls: int = 0
-    reason: str | None = None
+from .watching import Seen, Watched, watching
 
 
 @dataclass(eq=False)
@@ -47,15 +28,17 @@ class Writings:
 
     Attributes:
         model: The model.
+        stream: Where its residual stream runs.
         plans: The wanted blocks, by layer number.
-        places: Wanted places of every text.
-        seen: What writers and norms took and gave, by layer number and name.
+        watched: What the pass left.
+        sources: Whether what heads read was asked for.
     """
 
     model: nn.Module
+    stream: Stream
     plans: Mapping[int, BlockPlan]
-    places: Sequence[Int[Tensor, " _"]]
-    seen: dict[tuple[int, str], Seen] = field(default_factory=lambda: defaultdict(Seen))
+    watched: Watched
+    sources: bool
 
     def of(
         self,
@@ -106,13 +89,15 @@ class Writings:
         """How one part is written, or why that is not known."""
         if (reason := _without(part)) is not None:
             return reason
-        writer = self._seen(text, layer, part.writer or "")
+        name = part.writer or ""
+        seen = self.watched.seen[layer, name]
+        writer = seen.at(text, name)
         if isinstance(writer, str):
             return writer
         taken, given = (tensor.to(update.device) for tensor in writer)
         if given.shape != update.shape:
             return f"its writer gives {given.shape[1]} numbers per token"
-        found = linear_map(self.model.get_submodule(part.writer or ""), *writer)
+        found = linear_map(self.model.get_submodule(name), *writer)
         if isinstance(found, str):
             return found
         norm = self._norm(text, layer, part, given)
@@ -132,6 +117,7 @@ class Writings:
             heads_reason=part.heads_reason,
             has_neurons=part.neurons is not None,
             neurons_reason=part.neurons_reason,
+            attended=self._attended(text, part, seen),
         )
         return _proved(writing, given, start)
 
@@ -141,7 +127,7 @@ class Writings:
         """The post-norm, frozen at what it took there."""
         if part.norm is None:
             return None
-        seen = self._seen(text, layer, part.norm)
+        seen = self.watched.seen[layer, part.norm].at(text, part.norm)
         if isinstance(seen, str):
             return seen
         taken, normed = seen
@@ -160,14 +146,16 @@ class Writings:
         gain, offset = form.gain.to(given.device), form.offset.to(given.device)
         return FrozenNorm.at(replace(form, gain=gain, offset=offset), given)
 
-    def _seen(self, text: int, layer: int, name: str) -> tuple[Tensor, Tensor] | str:
-        """What a module took and gave, or why that is not known."""
-        seen = self.seen.get((layer, name), Seen())
-        if seen.calls != 1:
-            return f"{name} was called {seen.calls} times"
-        if seen.reason is not None:
-            return seen.reason
-        return seen.taken[text], seen.given[text]
+    def _attended(self, text: int, part: Part, seen: Seen) -> Attended | str:
+        """What the heads read, or why that is not known."""
+        if not self.sources:
+            return "it was not asked for"
+        if (reason := _unread(part, self.stream)) is not None:
+            return reason
+        if len(seen.attention) != 1:
+            return f"it attends {len(seen.attention)} times"
+        (call,) = seen.attention
+        return call if isinstance(call, str) else attended(call, text, seen.taken[text])
 
 
 def _without(part: Part) -> str | None:
@@ -201,10 +189,7 @@ def _updates(
 def _proved(writing: Writing, given: Tensor, start: Tensor) -> Writing | str:
     """The writing, if what it says is the update up to rounding."""
     norm = writing.norm
-    expected = given.double()
-    if norm is not None:
-        form = norm.form
-        expected = form.offset + form.linear(expected) / norm.scales[:, None]
+    expected = given.double() if norm is None else norm(given)
     expected = expected * writing.scale
     if writing.carried is not None:
         expected = expected + writing.carried
@@ -229,6 +214,8 @@ def writing_hooks(
     sublayers: Sublayers,
     places: Sequence[Int[Tensor, " _"]],
     layers: Sequence[int],
+    *,
+    sources: bool = False,
 ) -> Iterator[Writings]:
     """While open, one forward pass of some texts leaves what writes the updates.
 
@@ -240,13 +227,20 @@ def writing_hooks(
         sublayers: The parts of its blocks.
         places: Indices of the tokens that are wanted, per text, ascending.
         layers: Numbers of the blocks that are wanted.
+        sources: Whether to keep what heads read, as large as a cache of keys and
+            values of the wanted blocks.
     """
     plans = {plan.layer: plan for plan in sublayers.blocks if plan.layer in layers}
-    writings = Writings(runner.model, plans, places)
-    with ExitStack() as stack:
-        stack.enter_context(model_lock(runner.model))
-        stack.enter_context(_watching(writings, stream))
-        yield writings
+    modules = {layer: tuple(_names(plan)) for layer, plan in plans.items()}
+    readers = {
+        (layer, part.writer): part.module
+        for layer, plan in plans.items()
+        for part in plan.parts
+        if sources and part.writer and part.module and _unread(part, stream) is None
+    }
+    watched = Watched(places, modules, readers)
+    with model_lock(runner.model), watching(runner.model, stream, watched):
+        yield Writings(runner.model, stream, plans, watched, sources)
 
 
 def _names(plan: BlockPlan) -> Iterator[str]:
@@ -256,76 +250,12 @@ def _names(plan: BlockPlan) -> Iterator[str]:
             yield from (name for name in (part.writer, part.norm) if name is not None)
 
 
-@contextmanager
-def _watching(writings: Writings, stream: Stream) -> Iterator[None]:
-    """While open, the writers and norms of the wanted blocks are watched."""
-    passed, shape = 0, torch.Size()
-
-    def boundary(state: Tensor) -> None:
-        nonlocal passed, shape
-        passed += 1
-        shape = state.shape
-
-    def rows(structure: Any) -> list[Tensor] | str:
-        return _rows(structure, stream, shape, writings.places)
-
-    def hooks(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
-        layers = {
-            plan.layer for plan in writings.plans.values() if name in _names(plan)
-        }
-
-        def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if passed in layers:
-                seen = writings.seen[passed, name]
-                seen.calls += 1
-                _keep(seen, "taken", rows((args, kwargs)))
-
-        def end(module: nn.Module, args: Any, output: Any) -> None:
-            if passed in layers:
-                _keep(writings.seen[passed, name], "given", rows(output))
-
-        return begin, end
-
-    names = [name for plan in writings.plans.values() for name in _names(plan)]
-    handles: list[Any] = []
-    try:
-        with boundaries(stream, boundary):
-            for name in dict.fromkeys(names):
-                module = writings.model.get_submodule(name)
-                begin, end = hooks(name)
-                handles.append(
-                    module.register_forward_pre_hook(begin, with_kwargs=True)
-                )
-                handles.append(module.register_forward_hook(end))
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _keep(seen: Seen, side: str, found: list[Tensor] | str) -> None:
-    """Keep what was found, or why nothing was."""
-    if isinstance(found, str):
-        seen.reason = found
-    else:
-        setattr(seen, side, found)
-
-
-def _rows(
-    structure: Any,
-    stream: Stream,
-    shape: torch.Size,
-    places: Iterable[Int[Tensor, " _"]],
-) -> list[Tensor] | str:
-    """The wanted places of the one tensor that a module takes or gives, per text."""
-    floats = [t for _, t in tensors(structure) if t.is_floating_point()]
-    if len(floats) != 1:
-        return f"its writer takes or gives {len(floats)} tensors"
-    (tensor,) = floats
-    if tensor.numel() * shape[-1] != shape.numel() * tensor.shape[-1]:
-        return "its writer takes or gives other than one vector for each token"
-    found = stream.to_rows(tensor.reshape(*shape[:-1], tensor.shape[-1]))
-    return [
-        found[text, wanted.to(found.device)].clone()
-        for text, wanted in enumerate(places)
-    ]
+def _unread(part: Part, stream: Stream) -> str | None:
+    """Why it cannot be told what a part's heads read, if so."""
+    if part.heads is None:
+        return part.heads_reason or "it has no heads"
+    if part.name.startswith("cross-attention"):
+        return "it reads from outside the text's stream"
+    if stream.prefix or stream.repeat > 1:
+        return "virtual tokens stand among those of the text"
+    return _without(part)

@@ -22,30 +22,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from .errors import ArgumentError
-from .readout.scaled_norm import ScaledNorm
-
-
-@dataclass(frozen=True, eq=False)
-class FrozenNorm:
-    """A norm whose scale is a given number for every row.
-
-    Attributes:
-        form: `beta + G C y / r(y)`.
-        scales: `r` of every row.
-    """
-
-    form: ScaledNorm
-    scales: Float[Tensor, " rows"]
-
-    @classmethod
-    def at(cls, form: ScaledNorm, given: Float[Tensor, "rows d_model"]) -> "FrozenNorm":
-        """The norm, frozen at what it was given."""
-        return cls(form, form.scale(given.double()))
-
-    def pull(self, gradient: Float[Tensor, "rows d_model"]) -> Tensor:
-        """`C G^T g / r`."""
-        return self.form.transposed(gradient) / self.scales[:, None]
+from ..errors import ArgumentError
+from .attended import Attended
+from .frozen_norm import FrozenNorm
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +46,7 @@ class Writing:
         heads_reason: Why it is not.
         has_neurons: Whether every entry of `x` is a neuron.
         neurons_reason: Why it is none.
+        attended: What the heads read; a sentence fragment where that is not known.
     """
 
     update: Float[Tensor, "rows d_model"]
@@ -80,6 +60,7 @@ class Writing:
     heads_reason: str | None = None
     has_neurons: bool = False
     neurons_reason: str | None = None
+    attended: Attended | str = "it was not asked for"
 
     def pull(
         self, gradient: Float[Tensor, "rows d_model"]
@@ -116,6 +97,25 @@ class Writing:
             ArgumentError: If the part's heads cannot be told apart.
         """
         return self.entries(gradient).unflatten(-1, (self._heads(), -1)).sum(-1)
+
+    def sources(
+        self, gradient: Float[Tensor, "rows d_model"]
+    ) -> Float[Tensor, "rows heads tokens"]:
+        """Share of what every head read from every token of the text.
+
+        The state of a token that is read from already mixes earlier ones. A head's
+        share less those of its sources is that of the values' bias, and rounding: mass
+        on a sink without a value gives nothing.
+
+        Raises:
+            ArgumentError: If it is not known what the heads read.
+        """
+        n_heads = self._heads()
+        if isinstance(self.attended, str):
+            raise ArgumentError(
+                f"What the heads of this part read is not known: {self.attended}."
+            )
+        return self.attended.shares(self.pull(gradient).unflatten(-1, (n_heads, -1)))
 
     def offsets(self, gradient: Float[Tensor, "rows d_model"]) -> dict[str, Tensor]:
         """Shares of what does not depend on `x`, one number for each row.
