@@ -3,14 +3,15 @@
 Axis legend as in `iglens.readout.abstract`; here a *row* is a position.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from .errors import ArgumentError
+from .inside.parted import Parted
 from .readout.abstract import AbstractReadout
 from .readout.fidelity import NoiseFloor, Tolerance
 from .readout.measure import Measure
@@ -46,6 +47,8 @@ class Trace:
         measure: What the readout is judged by: distributions, or the logits themselves
             where they are not of one distribution.
         labels: Names of what the logits stand for, if it is no tokens.
+        inside: What lies inside blocks, by layer, if it was asked for.
+        whole: Why the other blocks could not be taken apart, by layer.
     """
 
     token_ids: Int[Tensor, " text"]
@@ -66,6 +69,8 @@ class Trace:
     warnings: tuple[str, ...] = ()
     measure: Measure = "total_variation"
     labels: tuple[str, ...] | None = None
+    inside: Mapping[int, Parted] = field(default_factory=dict)
+    whole: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def n_layers(self) -> int:
@@ -79,7 +84,8 @@ class Trace:
     ) -> "Trace":
         """The same trace with other states: patched, or from another library.
 
-        The mean baselines stay those of the original states.
+        The mean baselines stay those of the original states; nothing is known of what
+        lies inside blocks any more.
 
         Args:
             states: In the order of `layers`, the last one before the final norm.
@@ -100,7 +106,7 @@ class Trace:
                 f"`logits` has shape {tuple(logits.shape)}, this trace needs "
                 f"{expected} (positions, vocab)."
             )
-        return replace(self, states=states, logits=logits)
+        return replace(self, states=states, logits=logits, inside={}, whole={})
 
     def with_precision(self, precision: torch.dtype) -> "Trace":
         """The same trace, read at another precision."""

@@ -14,7 +14,8 @@ from ..records import Attribution, ReadoutInfo, Unit, check_unit
 from ..trace import Trace
 from .baseline import BaselineLike
 from .estimator import AbstractEstimator, Observed
-from .path import Path, make_path
+from .fold import folded
+from .path import Level, Path, check_level, check_sequential, make_path
 from .reading import PathReading, read_paths
 from .remarks import level_flags, overshoot_flags, warnings_of
 from .rows import Rows, Targets, resolve_rows
@@ -29,6 +30,7 @@ def attribute(
     targets: Targets = None,
     *,
     layers: Sequence[int] | None = None,
+    by: Level = "layer",
     baseline: BaselineLike = "embedding",
     lens: AbstractLens | None = None,
     unit: Unit | None = None,
@@ -50,6 +52,8 @@ def attribute(
             a `Scalar`; None for the tokens the text has there, or the label that a
             classifier finds most probable.
         layers: Layers the path stops at; None for all that were traced.
+        by: "layer", or "sublayer" to stop between the parts of blocks too, where the
+            trace has them (`Decoder.trace(…, by="sublayer")`).
         baseline: Where the path starts; see `iglens.attribution.baseline`.
         lens: What every state is read through; None for the head alone. Each credit is
             then split into what the block wrote and what the translator changed.
@@ -81,7 +85,9 @@ def attribute(
     unit = meaningful_unit(unit, trace.measure, trace.readout.vocab_size)
     estimator = estimator or Observed()
     rows = resolve_rows(trace, targets)
-    path = make_path(trace, layers, baseline, lens)
+    path = make_path(trace, layers, baseline, lens, parted=check_level(by) != "layer")
+    if not isinstance(estimator, Observed):
+        check_sequential(path)
     verdict = judge(path, rows, unit, strict=strict, memory_budget=memory_budget)
     distributed = trace.measure == "total_variation"
     if diagnostics is None:
@@ -93,7 +99,7 @@ def attribute(
         )
     if precision is not None:
         trace = trace.with_precision(precision)
-    reading = read_paths(
+    read = read_paths(
         path,
         rows,
         trace.readout,
@@ -102,6 +108,7 @@ def attribute(
         diagnostics=diagnostics,
         memory_budget=memory_budget,
     )
+    reading = folded(path, read)
     return _record(trace, path, rows, reading, verdict, unit, estimator)
 
 
@@ -121,7 +128,7 @@ def _record(
         writes = reading.levels[:, 1:] - reading.starts
     observed = isinstance(estimator, Observed)
     credits = steps if observed else reading.slopes
-    shown = np.unique(reading.top_ids).tolist()
+    shown = np.unique(reading.top_ids[reading.top_ids >= 0]).tolist()
     noise = _noise(trace, rows, unit)
     return Attribution(
         token_ids=trace.token_ids.cpu().numpy(),

@@ -4,14 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ArgumentError
+from ..inside.parted import Parted
 from ..readout.lens import AbstractLens, LogitLens
 from ..records import Segment, block_segment
+from ..records.segment import part_segment
 from ..trace import Trace
 from .baseline import Baseline, BaselineLike, resolve_baseline
 
@@ -20,55 +23,96 @@ from .baseline import Baseline, BaselineLike, resolve_baseline
 class Path:
     """Which states are visited, in order.
 
+    States are read that are no points of the path where parts of a block stand side
+    by side; `Block` says which. Elsewhere every state that is read is a point.
+
     Attributes:
         trace: The states.
         baseline: The first point.
         indices: Points of the trace that follow it (or begin it, for "embedding").
         lens: What every point is translated by; None reads the states as they are.
+        parted: Whether the path goes through the parts of blocks where it can.
     """
 
     trace: Trace
     baseline: Baseline
     indices: tuple[int, ...]
     lens: AbstractLens | None = None
+    parted: bool = False
 
     @property
-    def n_points(self) -> int:
-        """Number of points, the baseline included."""
-        return len(self.indices) + (self.baseline.states is not None)
+    def n_states(self) -> int:
+        """Number of states to read, the baseline included."""
+        return self.blocks[-1].end + 1
+
+    @cached_property
+    def blocks(self) -> tuple["Block", ...]:
+        """The steps from each layer of the path to the next."""
+        ends: list[int | None] = [self.trace.layers[i] for i in self.indices]
+        if self.baseline.states is not None:
+            ends = [None, *ends]
+        found: list[Block] = []
+        for after, layer in pairwise(ends):
+            assert layer is not None  # only the baseline has none
+            single = self.parted and after is not None and layer == after + 1
+            parts = self.trace.inside.get(layer) if single else None
+            start = found[-1].end if found else 0
+            found.append(Block(after, layer, start, parts))
+        return tuple(found)
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """The steps between neighbouring points."""
-        ends: list[int | None] = [self.trace.layers[i] for i in self.indices]
-        if self.baseline.states is not None:
-            ends = [None, *ends]
+        modules = self.trace.modules
         return tuple(
-            block_segment(after, layer, self.trace.modules)
-            for after, layer in pairwise(ends)
-            if layer is not None
+            segment for block in self.blocks for segment in block.segments(modules)
         )
 
     @cached_property
     def translators(self) -> tuple[int, ...]:
-        """Layer whose map every point goes through; the baseline takes the first."""
-        layers = [self.trace.layers[i] for i in self.indices]
-        return tuple(layers[:1] * (self.n_points - len(layers)) + layers)
+        """Layer whose map every state goes through; the baseline takes the first."""
+        first = self.blocks[0]
+        layers = [first.layer if first.after is None else first.after]
+        for block in self.blocks:
+            layers += [block.layer] * (block.end - block.start)
+        return tuple(layers)
 
     def states(self, rows: slice) -> Float[Tensor, "points rows d_model"]:
-        """All points of some rows, as they are read."""
-        return self._translated(self._states(rows), self.translators)
+        """All states of some rows, as they are read."""
+        return self._translated(self.raw_states(rows), self.translators)
 
     def starts(self, rows: slice) -> Float[Tensor, "segments rows d_model"]:
-        """Where every segment starts, through the map of the layer it ends at."""
-        return self._translated(self._states(rows)[:-1], self.translators[1:])
+        """The state before each of them, through the map of the layer it leads to."""
+        return self._translated(self.raw_states(rows)[:-1], self.translators[1:])
 
-    def _states(self, rows: slice) -> Float[Tensor, "points rows d_model"]:
-        """All points of some rows, as the model produced them."""
+    def raw_states(self, rows: slice) -> Float[Tensor, "points rows d_model"]:
+        """All states of some rows, as the model produced them."""
         path = self.trace.states[list(self.indices), rows]
-        if self.baseline.states is None:
+        if self.baseline.states is not None:
+            first = self.baseline.states[None, rows].to(path.dtype)
+            path = torch.cat([first, path])
+        if all(block.parts is None for block in self.blocks):
             return path
-        return torch.cat([self.baseline.states[None, rows].to(path.dtype), path])
+        pieces = [path[:1]]
+        for block, start, end in zip(self.blocks, path[:-1], path[1:], strict=True):
+            if block.parts is not None:
+                pieces.append(block.parts.inner(start, end, rows))
+            pieces.append(end[None])
+        return torch.cat(pieces)
+
+    def named_points(self) -> Iterator[tuple[str, Float[Tensor, "rows d_model"]]]:
+        """Every point in words, with the state, or the vector, that it rests on."""
+        after = self.blocks[0].after
+        states = self.trace.states
+        if self.baseline.states is not None:
+            yield "of the baseline", self.baseline.states
+        else:
+            yield f"of layer {after}", states[self.indices[0]]
+        for block in self.blocks:
+            inner = () if block.parts is None else block.parts.between
+            yield from ((f"inside layer {block.layer}", each) for each in inner)
+            index = self.trace.layers.index(block.layer)
+            yield f"of layer {block.layer}", states[index]
 
     def _translated(self, states: Tensor, layers: tuple[int, ...]) -> Tensor:
         """States through the lens, if there is one."""
@@ -76,7 +120,37 @@ class Path:
 
     def row_chunks(self, n_rows: int, points_at_once: int) -> Iterator[slice]:
         """Slices of rows whose whole paths may be read at once."""
-        return row_chunks(n_rows, self.n_points, points_at_once)
+        return row_chunks(n_rows, self.n_states, points_at_once)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The step from one layer of a path to the next.
+
+    Attributes:
+        after: Layer it starts at; None at a baseline off the path.
+        layer: Layer it ends at.
+        start: Index of the state it starts at, among those that are read.
+        parts: What lies inside, if the path goes there.
+    """
+
+    after: int | None
+    layer: int
+    start: int
+    parts: Parted | None
+
+    @property
+    def end(self) -> int:
+        """Index of the state it ends at."""
+        return self.start + 1 + (0 if self.parts is None else self.parts.n_inner)
+
+    def segments(self, modules: tuple[str, ...]) -> tuple[Segment, ...]:
+        """Its segments: one, or one for each part."""
+        if self.parts is None:
+            return (block_segment(self.after, self.layer, modules),)
+        named = zip(self.parts.names, self.parts.modules, strict=True)
+        block = modules[self.layer - 1]
+        return tuple(part_segment(self.layer, *each, block) for each in named)
 
 
 def row_chunks(n_rows: int, n_points: int, points_at_once: int) -> Iterator[slice]:
@@ -86,11 +160,46 @@ def row_chunks(n_rows: int, n_points: int, points_at_once: int) -> Iterator[slic
         yield slice(start, min(start + step, n_rows))
 
 
+Level = Literal["layer", "sublayer", "head", "neuron", "source"]
+"""How far down credits go: whole layers, their parts, or what is inside these."""
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+
+def check_level(by: str) -> Level:
+    """The level of this name.
+
+    Raises:
+        ArgumentError: If there is none.
+    """
+    for level in LEVELS:
+        if by == level:
+            return level
+    raise ArgumentError(f"`by` is {by!r}; known are {', '.join(LEVELS)}.")
+
+
+def check_sequential(path: Path) -> None:
+    """Refuse slopes where a credit is the mean over several orders of parts.
+
+    Raises:
+        ArgumentError: If parts of a block stand side by side.
+    """
+    for block in path.blocks:
+        if block.parts is not None and block.parts.kind == "parallel":
+            raise ArgumentError(
+                f"The parts of block {block.layer} stand side by side, and the "
+                "gradient estimator follows one line. Use the observed estimator, or "
+                "whole layers."
+            )
+
+
 def make_path(
     trace: Trace,
     layers: Sequence[int] | None,
     baseline: BaselineLike,
     lens: AbstractLens | None = None,
+    *,
+    parted: bool = False,
 ) -> Path:
     """A path through some layers of a trace.
 
@@ -100,9 +209,11 @@ def make_path(
             the last layer are always stops.
         baseline: Where to start; see `resolve_baseline`.
         lens: What to read through; None and the logit lens are the same.
+        parted: Whether to stop between the parts of blocks too.
 
     Raises:
-        ArgumentError: If a layer was not traced, or the baseline or lens does not fit.
+        ArgumentError: If a layer was not traced, or nothing inside them though
+            `parted`, or the baseline or lens does not fit.
     """
     if isinstance(lens, LogitLens):
         lens = None
@@ -111,7 +222,12 @@ def make_path(
     if not start.through_embedding:
         stops = stops[1:]
     indices = tuple(trace.layers.index(layer) for layer in stops)
-    return Path(trace, start, indices, lens)
+    if parted and not trace.inside:
+        raise ArgumentError(
+            "This trace holds nothing from inside the blocks: make it with "
+            '`Decoder.trace(…, by="sublayer")`.'
+        )
+    return Path(trace, start, indices, lens, parted)
 
 
 def path_layers(

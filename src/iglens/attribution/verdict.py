@@ -126,19 +126,17 @@ def _model_value(
 
 
 def _non_finite_states(path: Path, rows: Rows) -> tuple[Flag, ...]:
-    """A flag for every state of a row that holds NaN or infinity."""
-    trace = path.trace
-    offset = path.n_points - len(path.indices)
-    flags = []
-    for point, index in enumerate(path.indices):
-        bad = ~torch.isfinite(trace.states[index]).all(-1)
+    """A flag for every point whose state holds NaN or infinity, in some row."""
+    trace, flags = path.trace, []
+    for point, (place, states) in enumerate(path.named_points()):
+        bad = ~torch.isfinite(states).all(-1)
         for row in bad[rows.place].nonzero().flatten().tolist():
             position = int(trace.positions[rows.place[row]])
             detail = (
-                f"The state of layer {trace.layers[index]} that predicts position "
-                f"{position} holds NaN or infinity."
+                f"The state {place} that predicts position {position} holds NaN or "
+                "infinity."
             )
-            flags.append(Flag(row, point + offset, "non_finite_state", detail))
+            flags.append(Flag(row, point, "non_finite_state", detail))
     return tuple(flags)
 
 

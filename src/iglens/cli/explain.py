@@ -54,7 +54,7 @@ def explain_command(
 
     reader = reader.check(decoder)
     with timer.stage("run"):
-        prepared = prepare(decoder, text, layers=read.layers, **question)
+        prepared = prepare(decoder, text, layers=read.layers, by=reader.by, **question)
     with timer.stage("explain"):
         result = reader.of(
             decoder, prepared, diagnostics=read.diagnostics, strict=read.strict

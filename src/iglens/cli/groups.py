@@ -24,6 +24,7 @@ from .loading import (
 )
 from .parse import (
     parse_baselines,
+    parse_by,
     parse_precision,
     parse_rule,
     parse_sampling,
@@ -90,6 +91,7 @@ class Read:
     """How states are read."""
 
     layers: o.Layers = "all"
+    by: o.By = "layer"
     unit: o.Unit = None
     baseline: o.Baseline = None
     lens: o.Lens = "logit"
@@ -116,6 +118,7 @@ class Read:
             self.lens,
             credit,
             parse_precision(self.precision),
+            by=parse_by(self.by),
         )
 
 

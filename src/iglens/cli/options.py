@@ -51,6 +51,9 @@ Positions = Annotated[
 ]
 
 Layers = Annotated[str, _reading(help="Layers to stop at: all, 1,5,30 or ::4.")]
+By = Annotated[
+    str, _reading(help="How far down: layer, or sublayer (attention, MLP, …).")
+]
 Unit = Annotated[
     str | None,
     _reading(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..attribution.estimator import Rule
+    from ..attribution.path import Level
     from ..model.generate import Sampling
     from ..records import Unit
 
@@ -84,6 +85,13 @@ def parse_unit(name: str | None) -> "Unit | None":
         if unit == name:
             return unit
     raise ArgumentError(f"`--unit` is {name!r}; known are {', '.join(UNITS)}.")
+
+
+def parse_by(name: str) -> "Level":
+    """A level by its name."""
+    from ..attribution.path import check_level
+
+    return check_level(name)
 
 
 def parse_rule(name: str) -> "Rule":

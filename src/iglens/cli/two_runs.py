@@ -56,7 +56,7 @@ def run_both(
     from ..explaining import explain_like, prepare
 
     ready = reader.check(decoder)
-    prepared = prepare(decoder, text, layers=run.read.layers, **asked)
+    prepared = prepare(decoder, text, layers=run.read.layers, by=reader.by, **asked)
     first = ready.of(
         decoder, prepared, diagnostics=run.read.diagnostics, strict=run.read.strict
     )

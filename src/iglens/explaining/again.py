@@ -114,8 +114,9 @@ def run_again(
         ids,
         sorted({position for position, _ in rows}),
         layers=layers,
+        by=reader.by,
         prompt=prompt,
-        settings=settings | {"layers": layers},
+        settings=settings | {"layers": layers, "by": reader.by},
     )
     asked = Prepared(trace, list(rows), tuple(ids))
     found = reader.of(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ..attribution import Scalar
-from ..attribution.path import path_layers
+from ..attribution.path import Level, check_level, path_layers
 from ..attribution.rows import Explained, Targets, against, against_best_rival
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
@@ -58,6 +58,7 @@ def prepare(
     contrast: str | int | Target | None = None,
     positions: str | Sequence[int] = "answer",
     layers: str | Sequence[int] = "all",
+    by: Level = "layer",
     max_new_tokens: int = 8,
     sampling: Sampling | None = None,
     chat: bool = False,
@@ -95,10 +96,12 @@ def prepare(
         plan.ids,
         plan.positions,
         layers=chosen,
+        by=check_level(by),
         prompt=prompt if isinstance(prompt, str) else None,
         settings={
             "prompt_tokens": len(prompt_ids),
             "layers": chosen,
+            "by": by,
             "chat": chat,
             "system": system,
             "max_new_tokens": max_new_tokens,

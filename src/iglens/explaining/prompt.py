@@ -7,6 +7,7 @@ import torch
 
 from ..attribution import AbstractEstimator, Gradient, Observed
 from ..attribution.estimator import Rule
+from ..attribution.path import Level
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.generate import Sampling
@@ -27,6 +28,7 @@ def explain(
     contrast: str | int | Target | None = None,
     positions: str | Sequence[int] = "answer",
     layers: str | Sequence[int] = "all",
+    by: Level = "layer",
     unit: Unit | None = None,
     baseline: StartLike | Sequence[StartLike] = "embedding",
     lens: str | Path | AbstractLens = "logit",
@@ -61,6 +63,8 @@ def explain(
         positions: "answer", "prompt", "all", a slice as "5:9", or indices of
             predicted tokens.
         layers: "all", "1,5,30", a slice as "::4", or numbers.
+        by: "layer", or "sublayer" for attention, MLP and whatever else a block
+            consists of.
         unit: "probability", "log_probability", "log_odds" or "logit"; natural
             logarithms. None for probability, or the logit of a reward model.
         baseline: "embedding", "zero", "mean", "paper-mean", "corpus:FILE",
@@ -96,7 +100,7 @@ def explain(
         ((1, 2), [1, 2])
     """
     rule_of_credit = estimator_of(estimator, n_steps, rule)
-    reader = Reader(unit, baseline, lens, rule_of_credit, precision)
+    reader = Reader(unit, baseline, lens, rule_of_credit, precision, by=by)
     reader = reader.check(decoder)  # before the model runs
     asked = prepare(
         decoder,
@@ -106,6 +110,7 @@ def explain(
         contrast=contrast,
         positions=positions,
         layers=layers,
+        by=by,
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         chat=chat,

@@ -16,6 +16,7 @@ from ..attribution import (
     promotion,
     sensitivity,
 )
+from ..attribution.path import Level, check_level
 from ..attribution.rows import Explained, Targets
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
@@ -39,6 +40,7 @@ class Reader:
         estimator: The rule of credit.
         precision: Dtype of the readout; None for float32 at least.
         lens_path: File or folder the lens was read from; None if it was none.
+        by: How far down credits go; the trace must have been made for it.
     """
 
     unit: Unit | None = None
@@ -47,6 +49,7 @@ class Reader:
     estimator: AbstractEstimator = field(default_factory=Observed)
     precision: torch.dtype | None = None
     lens_path: Path | None = None
+    by: Level = "layer"
 
     def check(self, decoder: Decoder) -> "Reader":
         """The same with its lens loaded; whatever cannot be is refused here.
@@ -56,6 +59,7 @@ class Reader:
         """
         if self.unit is not None:
             check_unit(self.unit)
+        check_level(self.by)
         unit = decoder.unit(self.unit)
         check_start(self.baseline)
         if isinstance(self.lens, AbstractLens):
@@ -79,6 +83,7 @@ class Reader:
             asked.trace,
             asked.targets,
             baselines=resolve_starts(decoder, ready.baseline, asked.trace),
+            by=ready.by,
             lens=ready.lens,
             unit=ready.unit,
             estimator=ready.estimator,

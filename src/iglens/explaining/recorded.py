@@ -9,6 +9,7 @@ import torch
 
 from ..attribution import BASELINES, AbstractEstimator, Gradient, Observed, Scalar
 from ..attribution.estimator import RULES
+from ..attribution.path import Level
 from ..attribution.rows import Explained
 from ..errors import ArgumentError
 from ..model.embedded import is_embedded
@@ -18,8 +19,6 @@ from .reader import Reader
 from .start import StartLike
 
 _GRADIENT = re.compile(r"gradient\((\S+), n_steps=(\d+)\)")
-
-_PARTS = {"block", "blocks", "embedding"}
 
 _LOOSE = {"unverified", "unfaithful", "non_finite_state"}
 """Flags that only a run without `strict` leaves."""
@@ -90,19 +89,20 @@ def recorded_reader(
     Raises:
         ArgumentError: If the result does not say enough; says what to pass.
     """
-    inside = {segment.part for segment in result.segments} - _PARTS
-    if inside:
-        raise ArgumentError(
-            f"This result's path stops inside blocks ({', '.join(sorted(inside))}), "
-            "which cannot be run again yet. Coarsen it to layers first."
-        )
     return Reader(
         unit=result.unit,
         baseline=_baseline(result) if baseline is None else baseline,
         lens=_lens(result) if lens is None else lens,
         estimator=_estimator(result.estimator),
         precision=getattr(torch, result.readout.dtype),
+        by=recorded_level(result),
     )
+
+
+def recorded_level(result: Attribution) -> Level:
+    """How far down a result goes."""
+    parted = any(segment.is_part for segment in result.segments)
+    return "sublayer" if parted else "layer"
 
 
 def _baseline(result: Attribution) -> list[StartLike]:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ArgumentError
+from .writing import Writing
 
 MOST_PARALLEL = 4
 """Parts side by side that are taken in all orders; there are `2^n` states to read."""
@@ -31,6 +32,8 @@ class Parted:
         modules: The module that says so, for display.
         between: Sequential: the states between neighbouring parts. Parallel: the
             vectors that all parts but the last add; the last adds the rest.
+        writings: How each part's update is written, or why that is not known; empty
+            if it was not asked for.
 
     Raises:
         ArgumentError: If there are too many parts side by side.
@@ -40,6 +43,7 @@ class Parted:
     names: tuple[str, ...]
     modules: tuple[str | None, ...]
     between: Float[Tensor, "inner rows d_model"]
+    writings: tuple[Writing | str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would take too many states."""

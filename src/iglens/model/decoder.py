@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from ..attribution.path import Level
 from ..errors import ArgumentError, ArgumentTypeError
 from ..readout import AbstractReadout
 from ..readout.measure import meaningful_unit
@@ -25,6 +26,7 @@ from .kinds import refuse_other_kinds
 from .labels import Labels, labels_of
 from .load import load_model
 from .noise import keeps_texts_apart
+from .opened import Inside
 from .pooling import as_it_answers, n_tokens, skipped_padding
 from .runner import Runner, text_config
 from .source import Source, now, versions
@@ -239,6 +241,7 @@ class Decoder:
         positions: Sequence[int],
         *,
         layers: Sequence[int] | None = None,
+        by: Level = "layer",
         prompt: str | None = None,
         settings: dict[str, object] | None = None,
     ) -> Trace:
@@ -248,6 +251,7 @@ class Decoder:
             ids: Token ids of the text.
             positions: Indices of predicted tokens, out of `explainable`.
             layers: Layers to keep, None for all; 0 and the last are always kept.
+            by: How far down credits will go; the first time that takes short runs.
             prompt: The text as the user gave it, for the record.
             settings: What else a rerun needs, for the record.
 
@@ -255,7 +259,7 @@ class Decoder:
             ArgumentError: If a position or a layer is out of range.
             UnsupportedModelError: If the model has changed since it was verified.
         """
-        return self._traces([ids], [positions], layers, prompt, settings)[0]
+        return self._traces([ids], [positions], layers, by, prompt, settings)[0]
 
     def trace_many(
         self,
@@ -263,6 +267,7 @@ class Decoder:
         positions: Sequence[Sequence[int]],
         *,
         layers: Sequence[int] | None = None,
+        by: Level = "layer",
         settings: dict[str, object] | None = None,
     ) -> list[Trace]:
         """Run the model once on several texts of any lengths.
@@ -274,6 +279,7 @@ class Decoder:
             texts: Token ids of every text.
             positions: Indices of predicted tokens, per text; see `trace`.
             layers: Layers to keep, None for all.
+            by: How far down credits will go.
             settings: What else a rerun needs, for the record.
 
         Raises:
@@ -285,7 +291,7 @@ class Decoder:
                 f"`texts` holds {len(texts)} and `positions` {len(positions)}; give "
                 "at least one text, and positions for each."
             )
-        return self._traces(texts, positions, layers, None, settings)
+        return self._traces(texts, positions, layers, by, None, settings)
 
     @cached_property
     def sublayers(self) -> Sublayers:
@@ -323,29 +329,24 @@ class Decoder:
         texts: Sequence[Sequence[int]],
         positions: Sequence[Sequence[int]],
         layers: Sequence[int] | None,
+        by: Level,
         prompt: str | None,
         settings: dict[str, object] | None,
     ) -> list[Trace]:
         """Traces of some texts, in one forward pass where that can be."""
         for ids in texts:
             self.check_length(len(ids))
-        provenance = self.provenance(prompt, settings)
+        wanted = (texts, positions, layers, self.provenance(prompt, settings))
+        inside = None if by == "layer" else Inside(self.sublayers, by)
         if len(texts) == 1 or self.batch_safe:
-            return self._tracer.traces(texts, positions, layers, provenance)
-        return self._tracer.one_by_one(texts, positions, layers, provenance)
+            return self._tracer.traces(*wanted, inside)
+        return self._tracer.one_by_one(*wanted, inside)
 
     @property
     def _tracer(self) -> Tracer:
         """What makes traces."""
-        return Tracer(
-            self._runner,
-            self.verified,
-            self._codec,
-            self._source.id,
-            self.declaration.causal,
-            self.labels,
-            self._skipped,
-        )
+        known = (self._runner, self.verified, self._codec, self._source.id)
+        return Tracer(*known, self.declaration.causal, self.labels, self._skipped)
 
     @cached_property
     def _skipped(self) -> int | None:
@@ -392,7 +393,5 @@ class Decoder:
 
     def __repr__(self) -> str:
         """Name, layers, and how it is read."""
-        return (
-            f"Decoder({self._source.id!r}, n_layers={self.n_layers}, "
-            f"readout={self.readout.kind!r})"
-        )
+        about = f"n_layers={self.n_layers}, readout={self.readout.kind!r}"
+        return f"Decoder({self._source.id!r}, {about})"

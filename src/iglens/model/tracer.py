@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from ..records import Provenance
 from ..trace import Trace
 from .capture import Captured, capture_batch
 from .labels import Labels
+from .opened import Inside
 from .runner import Runner
 from .text import TextCodec
 from .verify import Verified
@@ -53,8 +55,16 @@ class Tracer:
         positions: Sequence[Sequence[int]],
         layers: Sequence[int] | None,
         provenance: Provenance,
+        inside: Inside | None = None,
     ) -> list[Trace]:
         """Traces of some texts, in one forward pass.
+
+        Args:
+            texts: Token ids of every text.
+            positions: Indices of predicted tokens, per text.
+            layers: Layers to keep, None for all.
+            provenance: For the record.
+            inside: What is wanted of the blocks' insides, if anything.
 
         Raises:
             ArgumentError: If a position or a layer is out of range.
@@ -65,16 +75,19 @@ class Tracer:
         for ids, chosen in zip(texts, wanted, strict=True):
             self._check_positions(chosen, ids)
         kept = path_layers(self.verified.stream.n_layers, layers)
-        captured = capture_batch(
-            self.runner,
-            self.verified.stream,
-            [torch.tensor(list(ids)) for ids in texts],
-            [torch.tensor(chosen) - 1 for chosen in wanted],
-            kept,
-        )
+        rows = [torch.tensor(list(ids)) for ids in texts]
+        places = [torch.tensor(chosen) - 1 for chosen in wanted]
+        stream = self.verified.stream
+        if inside is None:
+            captured = capture_batch(self.runner, stream, rows, places, kept)
+            opened: list[dict[str, Any]] = [{} for _ in captured]
+        else:
+            captured, opened = inside.capture(self.runner, stream, rows, places, kept)
         return [
-            self._trace(ids, chosen, kept, taken, provenance)
-            for ids, chosen, taken in zip(texts, wanted, captured, strict=True)
+            replace(self._trace(ids, chosen, kept, taken, provenance), **found)
+            for ids, chosen, taken, found in zip(
+                texts, wanted, captured, opened, strict=True
+            )
         ]
 
     def one_by_one(
@@ -83,6 +96,7 @@ class Tracer:
         positions: Sequence[Sequence[int]],
         layers: Sequence[int] | None,
         provenance: Provenance,
+        inside: Inside | None = None,
     ) -> list[Trace]:
         """The same, each text in a pass of its own; the traces say so."""
         note = (
@@ -90,7 +104,7 @@ class Tracer:
             "texts were run one by one."
         )
         found = [
-            self.traces([ids], [wanted], layers, provenance)[0]
+            self.traces([ids], [wanted], layers, provenance, inside)[0]
             for ids, wanted in zip(texts, positions, strict=True)
         ]
         return [replace(t, warnings=(*t.warnings, note)) for t in found]

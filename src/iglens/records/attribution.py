@@ -149,17 +149,25 @@ class Attribution:
 
     @cached_property
     def depths(self) -> tuple[Depths, ...]:
-        """The depths of every row."""
+        """The depths of every row, on the path through whole layers."""
+        path = self.by_layer
         return tuple(
             depths(
-                self.levels[row],
-                self.credits[row],
-                self.top1[row],
-                self.point_layers,
-                noise_floor=float(np.nan_to_num(self.noise_floor[row])),
+                path.levels[row],
+                path.credits[row],
+                path.top1[row],
+                path.point_layers,
+                noise_floor=float(np.nan_to_num(path.noise_floor[row])),
             )
             for row in range(self.n_rows)
         )
+
+    @cached_property
+    def by_layer(self) -> "Attribution":
+        """The same result with the parts of every block added up."""
+        if not any(segment.is_part for segment in self.segments):
+            return self
+        return self.coarsen(self.layers)
 
     def coarsen(self, layers: Iterable[int]) -> "Attribution":
         """The same result on a path through fewer layers; credits are summed.

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+WHOLE = frozenset({"block", "blocks", "embedding"})
+"""What a segment is that no part of a block is."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -11,9 +14,12 @@ class Segment:
         layer: Layer it ends at; 0 is the embedding's own segment, which exists only
             when the baseline is another state.
         after: Layer it starts at; None when it starts at a baseline off the path.
-        part: "block", "blocks" (several merged), or "embedding".
+        part: "block", "blocks" (several merged), "embedding"; or the part of the block
+            that it is, as "attention" or "mlp".
         label: What to show.
-        module: Name of the block it ends with, as the model calls it, if known.
+        module: Name of the block it ends with, or of the part that it is, as the model
+            calls it, if known.
+        block: Name of the block that a part lies in.
     """
 
     layer: int
@@ -21,11 +27,31 @@ class Segment:
     part: str
     label: str
     module: str | None = None
+    block: str | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it lies inside a block."""
+        return self.part not in WHOLE
 
     @property
     def place(self) -> tuple[int | None, int, str]:
         """Where it lies on the path, whatever a model calls its blocks."""
         return self.after, self.layer, self.part
+
+
+def part_segment(layer: int, part: str, module: str | None, block: str) -> Segment:
+    """The segment that one part of a block is.
+
+    Args:
+        layer: Number of the block, from 1.
+        part: What the part is.
+        module: The module that says so.
+        block: Name of the block.
+    """
+    label = f"layer {layer} {part}"
+    label += f" ({module})" if module else ""
+    return Segment(layer, layer - 1, part, label, module, block)
 
 
 def block_segment(after: int | None, layer: int, modules: tuple[str, ...]) -> Segment:

@@ -81,15 +81,17 @@ def _summed(
 def _writes(
     result: Attribution, points: list[int], credits: Float[np.ndarray, "rows merged"]
 ) -> Float[np.ndarray, "rows merged"]:
-    """Writes of merged segments; unknown through a lens.
+    """Writes of merged segments; unknown through a lens where layers are merged.
 
     There a merged write takes the first state through the map of the last layer, which
-    was not read.
+    was not read. All parts of one block are read through the same map.
     """
     if result.lens == "logit" and result.estimator == "observed":
         return credits
-    ends = [point - 1 for point in points[1:]]
-    return np.where(np.diff(points) > 1, np.nan, result.writes[:, ends])
+    sums = np.add.reduceat(result.writes, points[:-1], axis=1)
+    spans = (result.segments[a:b] for a, b in pairwise(points))
+    alike = [len({segment.layer for segment in span}) == 1 for span in spans]
+    return np.where(alike, sums, np.nan)
 
 
 def _flags_on(
@@ -119,8 +121,9 @@ def _merged(segments: tuple[Segment, ...]) -> Segment:
         return segments[0]
     end = segments[-1]
     merged = block_segment(segments[0].after, end.layer, ())
-    label = f"{merged.label} ({end.module})" if end.module else merged.label
-    return replace(merged, label=label, module=end.module)
+    module = end.block or end.module
+    label = f"{merged.label} ({module})" if module else merged.label
+    return replace(merged, label=label, module=module)
 
 
 def selected(result: Attribution, rows: Sequence[int]) -> Attribution:

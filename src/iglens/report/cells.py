@@ -20,7 +20,10 @@ NEGLIGIBLE = 0.005
 """Layers in which no credit reaches this share of the largest are drawn as one."""
 
 LABEL, CELL = 11, 8
-"""Widths of the first column and of the others."""
+"""Widths of the first column, at least, and of the others."""
+
+LONGEST_LABEL = 24
+"""Its width at most."""
 
 GAIN, PALE_GAIN = "rgb(0,114,178)", "rgb(86,180,233)"
 LOSS = PALE_LOSS = "rgb(230,159,0)"
@@ -45,15 +48,33 @@ def lines_of(
     scales: Float[np.ndarray, " rows"],
 ) -> list[Line]:
     """Segments from first to last; runs in which nothing happens become one line."""
-    quiet = (np.abs(credits) < NEGLIGIBLE * scales[:, None]).all(0)
-    lines = []
-    for is_quiet, group in groupby(range(len(quiet)), key=lambda i: bool(quiet[i])):
-        members = list(group)
+    silent = (np.abs(credits) < NEGLIGIBLE * scales[:, None]).all(0)
+    lines: list[Line] = []
+    for is_quiet, group in groupby(_blocks(segments), lambda b: bool(silent[b].all())):
+        blocks = list(group)
+        members = [i for block in blocks for i in block]
         for run in [members] if is_quiet else [[i] for i in members]:
-            after, layer = segments[run[0]].after, segments[run[-1]].layer
-            start = "base" if after is None else after
-            lines.append(Line(f"{start} → {layer}", tuple(run)))
+            lines.append(Line(_label(segments, run), tuple(run)))
     return lines
+
+
+def _blocks(segments: Sequence[Segment]) -> list[list[int]]:
+    """Segments of the same layer together."""
+    every = range(len(segments))
+    return [list(group) for _, group in groupby(every, lambda i: segments[i].layer)]
+
+
+def _label(segments: Sequence[Segment], run: Sequence[int]) -> str:
+    """Where some neighbouring segments start and end."""
+    first, last = segments[run[0]], segments[run[-1]]
+    if len(run) == 1 and first.is_part:
+        return f"{first.layer} {first.part}"
+    return f"{'base' if first.after is None else first.after} → {last.layer}"
+
+
+def label_width(lines: Sequence[Line]) -> int:
+    """Width of the column of labels, with the space after it."""
+    return min(LONGEST_LABEL, max([LABEL, *(len(line.label) + 1 for line in lines)]))
 
 
 def scales_of(

@@ -11,7 +11,15 @@ from rich.text import Text
 
 from ..records import Attribution
 from ..records.difference import Difference
-from .cells import CELL, LABEL, Line, credit_cell, level_cell, lines_of, scales_of
+from .cells import (
+    CELL,
+    Line,
+    credit_cell,
+    label_width,
+    level_cell,
+    lines_of,
+    scales_of,
+)
 from .terminal import TALL_ROWS
 from .text import between, format_credit, format_level, heading, target_name
 from .visible import marked, visible
@@ -120,7 +128,7 @@ def render(difference: Difference, width: int) -> RenderableType:
         return _compact(difference)
     scales = scales_of(difference.credits, difference.units)
     lines = lines_of(difference.segments, difference.credits, scales)
-    room = max(1, (width - LABEL) // CELL)
+    room = max(1, (width - label_width(lines)) // CELL)
     columns = []
     for row in range(difference.n_rows):
         shown = _columns(difference, row, lines, float(scales[row]))
@@ -175,7 +183,8 @@ def _change(value: float, unit: str) -> str:
 def _band(columns: Sequence[_Column], lines: Sequence[Line]) -> Table:
     """Layers down, columns across."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("layers", justify="right", width=LABEL - 1, no_wrap=True)
+    label = label_width(lines) - 1
+    table.add_column("layers", justify="right", width=label, no_wrap=True)
     for column in columns:
         title = Text(column.title)
         table.add_column(title, justify="right", width=CELL - 1, no_wrap=True)

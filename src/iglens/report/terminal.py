@@ -13,11 +13,11 @@ from ..records import Attribution
 from ..records.answer import Answer
 from .cells import (
     CELL,
-    LABEL,
     PALE_GAIN,
     PALE_LOSS,
     Line,
     credit_cell,
+    label_width,
     level_cell,
     lines_of,
     scales_of,
@@ -33,9 +33,9 @@ def render(attribution: Attribution, width: int) -> RenderableType:
     """The map, as wide as the terminal."""
     if attribution.n_rows > TALL_ROWS:
         return _compact(attribution, width)
-    columns = max(1, (width - LABEL) // CELL)
     scales = scales_of(attribution.credits, attribution.units)
     lines = lines_of(attribution.segments, attribution.credits, scales)
+    columns = max(1, (width - label_width(lines)) // CELL)
     bands = [
         _tall(
             attribution, lines, range(start, min(start + columns, attribution.n_rows))
@@ -48,7 +48,8 @@ def render(attribution: Attribution, width: int) -> RenderableType:
 def _tall(attribution: Attribution, lines: list[Line], rows: Sequence[int]) -> Table:
     """Layers down, tokens across, as numbers."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("layers", justify="right", width=LABEL - 1, no_wrap=True)
+    label = label_width(lines) - 1
+    table.add_column("layers", justify="right", width=label, no_wrap=True)
     for row in rows:
         title = Text(marked(attribution.targets[row].name, CELL - 1))
         table.add_column(title, justify="right", width=CELL - 1, no_wrap=True)
@@ -78,7 +79,7 @@ def render_shares(answer: Answer, width: int) -> RenderableType:
     names = [*(marked(word.text, CELL - 1) for word in words), "all"]
     scales = np.full(len(names), max(1.0, float(np.nanmax(np.abs(shares), initial=0))))
     lines = lines_of(answer.subject.segments, shares, scales)
-    step = max(1, (width - LABEL) // CELL)
+    step = max(1, (width - label_width(lines)) // CELL)
     bands = [range(len(names))[at : at + step] for at in range(0, len(names), step)]
     return Group(
         Text("Shares of the change of the joint probability, in percent"),
@@ -95,7 +96,8 @@ def _shares(
 ) -> Table:
     """Layers down, words across."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("layers", justify="right", width=LABEL - 1, no_wrap=True)
+    label = label_width(lines) - 1
+    table.add_column("layers", justify="right", width=label, no_wrap=True)
     for column in columns:
         table.add_column(
             Text(names[column]), justify="right", width=CELL - 1, no_wrap=True

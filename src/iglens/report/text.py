@@ -135,6 +135,8 @@ def between(segment: Segment) -> str:
     """Where a segment lies, in words."""
     if segment.layer == 0:
         return "at the embedding"
+    if segment.is_part:
+        return f"in the {segment.part} of layer {segment.layer}"
     if segment.after is None:
         return f"between the baseline and layer {segment.layer}"
     return f"between layers {segment.after} and {segment.layer}"

@@ -1,0 +1,188 @@
+"""Paths through the parts of blocks: they add up to layers, in every order of parts."""
+
+import itertools
+import math
+
+import families
+import numpy as np
+import pytest
+import torch
+from transformers import MambaConfig, MambaForCausalLM
+
+import iglens
+from iglens.attribution.path import check_level
+from iglens.errors import ArgumentError
+from iglens.inside.parted import Parted
+from iglens.readout.lens import AffineLens
+
+SEQUENTIAL = ["llama", "gemma3", "gpt2", "qwen3", "olmo2"]
+PARALLEL = ["neox", "phi"]
+IDS = [3, 1, 4, 1, 5, 9]
+
+
+@pytest.fixture(scope="module")
+def traced():
+    """Decoder and trace of a family, built once."""
+    known = {}
+
+    def get(name):
+        if name not in known:
+            decoder = iglens.Decoder(families.build(name).double())
+            known[name] = decoder, decoder.trace(IDS, [2, 4, 6], by="sublayer")
+        return known[name]
+
+    return get
+
+
+def level(decoder, state, token):
+    """The oracle: the token's probability in the whole softmax, float64."""
+    return decoder.readout.logits(state[None])[0].double().softmax(0)[token]
+
+
+@pytest.mark.parametrize("family", SEQUENTIAL + PARALLEL)
+@pytest.mark.parametrize("unit", ["probability", "log_odds"])
+def test_parts_add_up_to_layers(traced, family, unit):
+    _, trace = traced(family)
+    target = iglens.Target((7,), "x")
+    parts = iglens.attribute(trace, target, by="sublayer", unit=unit)
+    layers = iglens.attribute(trace, target, unit=unit)
+    assert len(parts.segments) > len(layers.segments)
+    np.testing.assert_allclose(parts.by_layer.credits, layers.credits, atol=1e-12)
+    np.testing.assert_allclose(parts.completeness, 0, atol=1e-12)
+    assert parts.by_layer.segments == layers.segments
+
+
+@pytest.mark.parametrize("family", SEQUENTIAL)
+def test_a_part_is_the_change_at_the_state_between(traced, family):
+    decoder, trace = traced(family)
+    result = iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
+    point = 1
+    for layer, parted in trace.inside.items():
+        assert parted.kind == "sequential"
+        for states in [*parted.between, trace.states[trace.layers.index(layer)]]:
+            expected = [float(level(decoder, state, 7)) for state in states]
+            np.testing.assert_allclose(result.levels[:, point], expected, atol=1e-12)
+            point += 1
+
+
+@pytest.mark.parametrize("family", PARALLEL)
+def test_parallel_parts_get_their_mean_over_both_orders(traced, family):
+    decoder, trace = traced(family)
+    result = iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
+    for layer, parted in trace.inside.items():
+        assert parted.kind == "parallel"
+        start, end = trace.states[layer - 1], trace.states[layer]
+        one = parted.between[0]
+        for row in range(3):
+            h, a, b = start[row], start[row] + one[row], end[row] - one[row]
+            f = [float(level(decoder, state, 7)) for state in (h, a, b, end[row])]
+            at = 2 * (layer - 1)
+            np.testing.assert_allclose(
+                result.credits[row, at], (f[1] - f[0] + f[3] - f[2]) / 2, atol=1e-12
+            )
+    between = result.rank[:, 1::2]
+    assert (between == 0).all()
+    assert np.isnan(result.lens_kl[:, 1::2]).all()
+    assert (result.top_ids[:, 1::2] == -1).all()
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_strokes_are_the_shapley_value(n):
+    torch.manual_seed(n)
+    value = dict(enumerate(torch.randn(2**n, dtype=torch.float64).tolist()))
+    between = torch.zeros(n - 1, 1, 3)
+    names = tuple(map(str, range(n)))
+    parted = Parted("parallel", names, (None,) * n, between)
+    assert parted.n_inner == 2**n - 2
+    for part in range(n):
+        expected = 0.0
+        for order in itertools.permutations(range(n)):
+            before = sum(2**i for i in order[: order.index(part)])
+            expected += (value[before + 2**part] - value[before]) / math.factorial(n)
+        strokes = parted.strokes(part)
+        found = sum(weight * (value[b] - value[a]) for a, b, weight in strokes)
+        assert found == pytest.approx(expected)
+        assert sum(weight for *_, weight in strokes) == pytest.approx(1)
+
+
+def test_every_selection_of_parallel_parts_is_read():
+    torch.manual_seed(0)
+    start, end, one, two = torch.randn(4, 2, 5, dtype=torch.float64)
+    parted = Parted("parallel", ("a", "b", "c"), (None,) * 3, torch.stack([one, two]))
+    three = end - start - one - two
+    expected = [one, two, one + two, three, one + three, two + three]
+    for found, parts in zip(parted.inner(start, end), expected, strict=True):
+        torch.testing.assert_close(found, start + parts)
+    with pytest.raises(ArgumentError, match="5 parts side by side"):
+        Parted("parallel", tuple("abcde"), (None,) * 5, torch.zeros(4, 1, 2))
+
+
+@pytest.mark.parametrize("family", ["llama", "neox"])
+def test_through_a_lens_only_the_first_part_has_a_translators_share(traced, family):
+    decoder, trace = traced(family)
+    width, n_layers = trace.states.shape[2], decoder.n_layers
+    torch.manual_seed(0)
+    weight = torch.randn(n_layers, width, width, dtype=torch.float64) / 10
+    bias = torch.randn(n_layers, width, dtype=torch.float64) / 10
+    lens = AffineLens("random", n_layers, tuple(range(n_layers)), weight, bias)
+    target = iglens.Target((7,), "x")
+    parts = iglens.attribute(trace, target, by="sublayer", lens=lens)
+    layers = iglens.attribute(trace, target, lens=lens)
+    merged = parts.by_layer
+    np.testing.assert_allclose(merged.credits, layers.credits, atol=1e-12)
+    np.testing.assert_allclose(merged.writes, layers.writes, atol=1e-12)
+    np.testing.assert_allclose(parts.translations[:, 1::2], 0, atol=1e-12)
+    assert np.abs(parts.translations[:, 0::2]).min() > 1e-9
+
+
+def test_depths_are_those_of_layers(traced):
+    _, trace = traced("llama")
+    target = iglens.Target((7,), "x")
+    parts = iglens.attribute(trace, target, by="sublayer")
+    layers = iglens.attribute(trace, target)
+    for one, other in zip(parts.depths, layers.depths, strict=True):
+        assert one.onset_mass == other.onset_mass
+        assert one.commit == other.commit
+        assert one.churn == pytest.approx(other.churn)
+
+
+def test_what_cannot_be_taken_apart_is_said_and_stays_whole(traced):
+    decoder, _ = traced("llama")
+    trace = decoder.trace(IDS, [6])
+    with pytest.raises(ArgumentError, match=r"by=.sublayer"):
+        iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
+    with pytest.raises(ArgumentError, match="known are layer, sublayer, head"):
+        check_level("word")
+    _, parallel = traced("neox")
+    target = iglens.Target((7,), "x")
+    with pytest.raises(ArgumentError, match="stand side by side"):
+        iglens.attribute(
+            parallel, target, by="sublayer", estimator=iglens.Gradient(n_steps=2)
+        )
+
+
+def test_merged_layers_stay_merged(traced):
+    decoder, trace = traced("llama")
+    target = iglens.Target((7,), "x")
+    last = decoder.n_layers
+    merged = iglens.attribute(trace, target, by="sublayer", layers=[last])
+    assert [segment.part for segment in merged.segments] == ["blocks"]
+
+
+def test_the_gradient_estimator_goes_through_sequential_parts(traced):
+    _, trace = traced("llama")
+    target = iglens.Target((7,), "x")
+    exact = iglens.attribute(trace, target, by="sublayer")
+    close = iglens.attribute(
+        trace, target, by="sublayer", estimator=iglens.Gradient(256, "gauss-legendre")
+    )
+    np.testing.assert_allclose(close.credits, exact.credits, atol=1e-7)
+
+
+def test_a_block_without_parts_is_one_segment_and_the_trace_says_why():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 20}
+    decoder = iglens.Decoder(MambaForCausalLM(MambaConfig(**sizes, state_size=4)))
+    trace = decoder.trace(IDS, [6], by="sublayer")
+    assert set(trace.whole) == set(range(1, decoder.n_layers + 1))
+    with pytest.raises(ArgumentError, match="nothing from inside"):
+        iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
