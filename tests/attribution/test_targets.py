@@ -159,6 +159,8 @@ def test_every_token_of_a_text_may_be_set_against_one_rival():
         (lambda: token(3, 5).versus(token(5)), r"\[5\] on both sides"),
         (lambda: token(3).versus(ENTROPY), "make no contrast"),
         (lambda: CONTRAST.versus(token(5)), "make no contrast"),
+        (lambda: against_best_rival(make_trace(), ENTROPY), "entropy' has no rival"),
+        (lambda: against_best_rival(make_trace(), CONTRAST), "has no rival"),
         (lambda: Target((), "nothing"), "holds no token"),
         (lambda: Target((1,), "x", kind="entropy"), "has no tokens"),
         (lambda: attribute(make_trace(), Target((3,), "a", (97,), "b")), r"\[97\]"),

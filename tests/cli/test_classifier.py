@@ -4,6 +4,7 @@ import json
 
 import classifiers as c
 import pytest
+import torch
 from classifiers import own_logits
 from families import tokenizer
 
@@ -107,6 +108,56 @@ def test_a_saved_result_is_replayed(call, capsys, kind, request, tmp_path):
     assert call("explain", folder, TEXT, "-o", str(file))[0] == 0
     assert run(["replay", str(file), "--quiet"]) == 0
     assert "dentical" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"), [("judge", "probability"), ("reward", "logit")]
+)
+def test_two_texts_are_compared(call, kind, unit, request):
+    folder, other = request.getfixturevalue(kind), "The capital of Rome is a city"
+    code, out, err = call("diff", folder, TEXT, other, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["unit"] == unit
+    assert found["target"][0]["ids"] == found["b"]["target"][0]["ids"]
+    a, b = (found[side]["final"][0] for side in "ab")
+    assert found["final"] == [b - a]
+    assert found["baseline"][0] + sum(found["credits"][0]) == pytest.approx(b - a)
+    model = c.build("llama", 2 if kind == "judge" else 1)
+    ids = [Decoder(model, tokenizer()).encode(text) for text in (TEXT, other)]
+    said = [own_logits(model, i) for i in ids]
+    if kind == "judge":
+        label = found["target"][0]["ids"][0]
+        assert label == int(said[0].argmax())  # the first text's label, in both
+        said = [z.softmax(-1)[label] for z in said]
+    assert found["final"][0] == pytest.approx(float(said[1] - said[0]), abs=1e-5)
+
+
+def test_two_classifiers_are_compared(call, judge, tmp_path):
+    model = c.build("llama", 2)
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight *= 1.5
+    model.save_pretrained(tmp_path)
+    tokenizer(chat=True).save_pretrained(tmp_path)
+    code, out, err = call("diff", judge, TEXT, "--against", str(tmp_path), "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [c == 0 for c in found["credits"][0]] == [True, False, False]
+    assert found["layers"] == [1, 2, 3]
+
+
+def test_a_changed_classifier_is_told_by_a_replay(capsys, call, tmp_path):
+    folder = saved(tmp_path / "model", 2)
+    file = tmp_path / "result.json"
+    assert call("explain", folder, TEXT, "-o", str(file))[0] == 0
+    model = c.build("llama", 2)
+    with torch.no_grad():
+        model.score.weight *= 1.01
+    model.save_pretrained(folder)
+    assert run(["replay", str(file), "--quiet"]) == 2
+    out = capsys.readouterr().out
+    assert out.startswith("Changed")
+    assert "weights" in out
 
 
 @pytest.mark.parametrize("kind", ["judge", "reward"])

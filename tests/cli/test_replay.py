@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from families import build, tokenizer
-from gguf_files import Q8, write_gguf
+from gguf_files import Q4, Q8, write_gguf
 
 from iglens import Attribution
 from iglens.cli.main import run
@@ -115,6 +115,26 @@ def test_a_gguf_file_is_found_again(replay, tmp_path, capsys):
     assert code == 0
     assert out.startswith("Identical")
     assert "Same model, weights" in out
+
+
+def test_another_quantisation_is_another_model(replay, tmp_path, capsys):
+    sizes = {"intermediate_size": 64}  # rows are quantised in pieces of 32
+    eight, four = (
+        write_gguf(tmp_path / f"{kind.name}.gguf", build("llama", **sizes), *how)
+        for kind, how in ((k, (tokenizer(), k)) for k in (Q8, Q4))
+    )
+    file = tmp_path / "result.json"
+    run(["explain", PROMPT, "-m", str(eight), *TINY, "-o", str(file)])
+    capsys.readouterr()
+    code, out, _ = replay(file, "-m", four, "--json", "--quiet")
+    found = json.loads(out)
+    assert (code, found["verdict"]) == (2, "changed")
+    facts = {fact["name"]: fact for fact in found["facts"]}
+    weights = next(f for name, f in facts.items() if "weights" in name)
+    assert weights["then"] != weights["now"]
+    change, floor = abs(found["largest"]["change"]), found["noise_floor"]
+    assert change > floor[found["largest"]["row"]]
+    assert change == max(max(row) for row in found["moved"])
 
 
 def test_the_new_result_can_be_kept(replay, file, tmp_path):

@@ -201,3 +201,22 @@ def test_equal_logits_have_no_spread_whatever_rounding_leaves(value, size):
     z = torch.full((1, size), value, dtype=torch.float64)
     (found,) = watched(z, no_tokens(1), Moments(1, z.device))
     assert found.spread[0] == 0
+
+
+@pytest.mark.parametrize("post", POSTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("budget", [0, MEMORY_BUDGET])
+def test_moments_are_those_of_dense_float64_logits(post, dtype, budget):
+    """In one block or many; of a bias that is far from zero, where no cap hides it."""
+    head = make_head(vocab=1031, post=post, dtype=dtype)
+    head = head.but(bias=head.bias + (0 if post == "soft-cap" else 50))
+    states = make_states(3, 4, 12, dtype=dtype).flatten(0, 1)
+    moments = Moments(len(states), states.device)
+    tokens = no_tokens(len(states))
+    read(head.readout, states, tokens, observers=[moments], memory_budget=budget)
+    z = oracle.logits(head, states)
+    spread = (z - z.mean(1, keepdim=True)).square().mean(1).sqrt()
+    allowed = {"rtol": 0, "atol": oracle.tolerance(dtype, float(z.abs().max()))}
+    torch.testing.assert_close(moments.mean, z.mean(1), **allowed)
+    torch.testing.assert_close(moments.spread, spread, **allowed)
+    assert spread.min() > 100 * allowed["atol"]  # so that the comparison can fail

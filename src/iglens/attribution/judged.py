@@ -16,6 +16,14 @@ from .path import Path, make_path
 from .rows import Rows, Targets, resolve_rows
 from .verdict import Verdict, judge
 
+_KINDS = {
+    "contrast": "a contrast",
+    "entropy": "an entropy",
+    "kl": "a divergence",
+    "scalar": "a scalar of your own",
+}
+"""What a target is that is neither token nor set."""
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -95,8 +103,8 @@ def judged(
     for target in rows.targets:
         if target.kind not in ("token", "set"):
             raise ArgumentError(
-                f"`targets` holds {target.name!r}, a {target.kind}; this takes tokens "
-                "and sets of tokens only."
+                f"`targets` holds {target.name!r}, {_KINDS[target.kind]}; this takes "
+                "tokens and sets of tokens only."
             )
     path = make_path(trace, layers, baseline, lens)
     verdict = judge(path, rows, unit, strict=strict, memory_budget=memory_budget)

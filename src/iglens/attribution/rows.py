@@ -97,6 +97,10 @@ def against_best_rival(
     found = []
     for row, target in _pairs(trace, targets):
         assert isinstance(target, Target)  # nothing else was let in
+        if target.kind not in ("token", "set"):
+            raise ArgumentError(
+                f"{target.name!r} has no rival: only a token or a set of tokens has."
+            )
         _check_target(target, trace)
         logits = _own_logits(trace, row)
         if len(target.ids) == len(logits):

@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error, debug, 2)
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "iglens"
-        text = f"{error.format_message()} See `{command} --help`."
+        text = f"{error.format_message().rstrip('.')}. See `{command} --help`."
         return _fail(text, error, debug, 2)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Stopped.", err=True)

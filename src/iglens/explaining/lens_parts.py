@@ -87,7 +87,7 @@ def _check_enough(tokens: int, corpus: Corpus, d_model: int) -> None:
     if tokens <= d_model:
         raise ArgumentError(
             f"Too little text: {corpus.tokens} tokens in {len(corpus.documents)} "
-            f"documents ({corpus.source}) leave {tokens} to fit on, and {d_model} "
+            f"document(s) ({corpus.source}) leave {tokens} to fit on, and {d_model} "
             f"dimensions need more than {d_model}; {PER_DIMENSION * d_model} are a "
             "good number. Give more text, or a larger `tokens`."
         )

@@ -24,8 +24,9 @@ def lens_table(evaluation: Mapping[str, Any]) -> str:
     heads = "".join(f"{title:^19}" for _, title in _GROUPS)
     names = "".join(f"{'raw':>9}{'fitted':>8} " for _ in _GROUPS)
     lines = [
-        f"Lens {evaluation['lens']}, judged at {evaluation['tokens']} tokens of "
-        f"{evaluation['documents']} documents ({evaluation['source']})",
+        f"Lens {evaluation['lens']}, judged at "
+        f"{_counted(evaluation['tokens'], 'token')} of "
+        f"{_counted(evaluation['documents'], 'document')} ({evaluation['source']})",
         "",
         f"      {heads}".rstrip(),
         f"layer{names}".rstrip(),
@@ -38,6 +39,11 @@ def lens_table(evaluation: Mapping[str, Any]) -> str:
         )
         lines.append(f"{entry['layer']:>5}{''.join(cells)}".rstrip())
     return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _number(value: float | None, name: str) -> str:
