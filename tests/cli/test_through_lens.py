@@ -89,10 +89,14 @@ def test_auto_is_the_lens_that_was_fitted_here(call, fitted, tiny_folder, corpus
     assert "taken from the cache" in " ".join(auto["warnings"])
 
 
-def test_the_lens_is_named_in_the_heading(call, fitted):
+def test_the_lens_is_named_and_its_part_is_printed(call, fitted):
     code, out, _ = call("explain", TEXT, *PARIS, "--lens", fitted)
     assert code == 0
     assert "ridge lens" in out.splitlines()[0]
+    assert "Of each credit: what the block wrote, and what the lens changed" in out
+    assert "' Paris' through the ridge lens: of its change of " in out
+    _, out, _ = call("explain", TEXT, *PARIS)
+    assert "the lens changed" not in out
 
 
 def test_rivals_promotion_and_sensitivity_go_through_it(call, fitted):

@@ -70,6 +70,7 @@ def show(result: "Attribution", *, shares: bool = False, quiet: bool) -> None:
     from ..records.answer import whole_answer
     from ..report.terminal import render, render_shares
     from ..report.text import heading, sentences, verification
+    from ..report.through_lens import lens_sentences, render_split
 
     console = Console(highlight=False)
     console.print(Text(heading(result), style="dim"))
@@ -81,6 +82,12 @@ def show(result: "Attribution", *, shares: bool = False, quiet: bool) -> None:
     console.print()
     console.print(render(result, console.width))
     console.print()
+    if (split := render_split(result, console.width)) is not None:
+        console.print(split)
+    for line in lens_sentences(result):
+        console.print(Text(line))
+    if result.lens != "logit":
+        console.print()
     answer = whole_answer(result) if shares else None
     if answer is not None:
         console.print(render_shares(answer, console.width))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..records import Attribution, Target
 from .text import verification
+from .through_lens import lens_sentences
 from .visible import visible
 
 SHOWN_ROWS = 8
@@ -40,6 +41,7 @@ def html_table(attribution: Attribution) -> str:
             *_credit_lines(shown),
             _line("final", _levels(shown, len(shown.segments))),
             "</tbody></table>",
+            *(f"<p>{_safe(line)}</p>" for line in lens_sentences(shown)),
             f"<p>{escape(visible(_one_line(verification(attribution))))}</p>",
             *(f"<p>⚠ {_safe(text)}</p>" for text in attribution.warnings),
         ]

@@ -23,7 +23,10 @@ _UNIT_WORDS = {
 
 def summary(attribution: Attribution) -> str:
     """Where each row's target became readable, one sentence a row, and the checks."""
-    lines = [heading(attribution), *sentences(attribution), verification(attribution)]
+    from .through_lens import lens_sentences  # written with the words below
+
+    lines = [heading(attribution), *sentences(attribution)]
+    lines += [*lens_sentences(attribution), verification(attribution)]
     lines += [f"Warning: {warning}" for warning in attribution.warnings]
     return "\n".join(lines)
 
