@@ -1,7 +1,8 @@
-"""How the updates of parts are written: sums over heads, neurons and source tokens."""
+"""How updates of parts are written: sums over heads, neurons, experts, sources."""
 
 from .attended import Attended
 from .frozen_norm import FrozenNorm
+from .mixture import Mixture
 from .writing import Writing
 
-__all__ = ["Attended", "FrozenNorm", "Writing"]
+__all__ = ["Attended", "FrozenNorm", "Mixture", "Writing"]

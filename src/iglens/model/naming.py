@@ -113,9 +113,11 @@ def _part(
         scale=fact.writer.scale,
         writer=None if reason else (writer.name if writer is not None else None),
         writer_reason=reason,
-        norm=None if reason else fact.writer.norm,
+        norm=fact.mixture.norm if reason else fact.writer.norm,
         width=answer.width,
         experts=experts,
+        mixture=fact.mixture.name,
+        mixture_scale=fact.mixture.scale,
     )
     if outside is not None:
         reason = "it mixes tokens in the block itself, not in a module of its own"

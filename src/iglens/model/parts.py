@@ -22,6 +22,9 @@ _NORMING = {
 _SOFTMAX = {"_safe_softmax", "_softmax", "softmax"}
 _PRODUCT = {"baddbmm", "bmm", "matmul", "mm"}
 
+Norms = dict[int, tuple[int, str | None]]
+"""What norms give: what they are given, and the name of the module around them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Writer:
@@ -39,6 +42,11 @@ class Writer:
     norm: str | None = None
     reason: str | None = None
 
+    @property
+    def name(self) -> str | None:
+        """The module's name."""
+        return None if self.call is None else self.call.name
+
 
 @dataclass(frozen=True, eq=False)
 class GraphFacts:
@@ -50,6 +58,7 @@ class GraphFacts:
         writer: The module that writes; its linearity is still to be proved.
         experts: Largest number of values of which an operator took the largest.
         joined: Whether a tensor per token enters that does not stem from the stream.
+        mixture: The module that adds up what experts give, and how that enters.
     """
 
     carry: float | None
@@ -57,6 +66,7 @@ class GraphFacts:
     writer: Writer
     experts: int | None
     joined: bool
+    mixture: Writer
 
 
 def graph_facts(flow: Flow, region: Region, carry: float | None) -> GraphFacts:
@@ -76,13 +86,59 @@ def graph_facts(flow: Flow, region: Region, carry: float | None) -> GraphFacts:
         placement = "sandwich" if pre else "post"
     made = [node for call in region.calls for node in call.made]
     chosen = [n for i in made if nodes[i].op == "topk" for n in nodes[i].parents]
+    experts = max((nodes[node].shape[-1] for node in chosen), default=None)
+    ends = [_norm_ends(flow, region, node) for node in posts]
+    around = {gives: (given, name) for given, gives, name in ends}
     return GraphFacts(
         carry,
         placement,
-        _writer(flow, region, last, behind, posts),
-        max((nodes[node].shape[-1] for node in chosen), default=None),
+        _writer(flow, region, last, behind, around),
+        experts,
         any(nodes[node].joined for node in region.path),
+        Writer() if experts is None else _mixture(flow, region, around),
     )
+
+
+def _mixture(flow: Flow, region: Region, norms: Norms) -> Writer:
+    """The module that takes a vector and weights of its experts for each token."""
+    nodes, made = flow.nodes, set(region.calls)
+    inside = [c for c in flow.calls if not made.isdisjoint(c.chain)]
+    for call in inside:
+        given = {nodes[node].shape for node in call.given.values()}
+        returned = {*call.returned.values()}
+        shapes = {nodes[node].shape for node in returned}
+        if len(given) != 2 or len(returned) != 1 or not shapes < given:
+            continue
+        (weights,) = given - shapes
+        if [*weights[:-1]] != [*shapes.pop()[:-1]]:
+            continue
+        (out,) = returned
+        found = _entering(flow, region, call, out, norms)
+        if found is not None:
+            return found
+    return Writer()
+
+
+def _entering(
+    flow: Flow, region: Region, call: ModuleCall, out: int, norms: Norms
+) -> Writer | None:
+    """How a module's output enters the update, if it does as one addend of others."""
+    factor: float | None = 1.0
+    node, crossed = region.end, list[str | None]()
+    while True:
+        every = addends(flow.nodes, node, region.start, {out, *norms})
+        (leaf, times), *others = [
+            item for item in every.items() if item[0] == out or item[0] in norms
+        ] or [(-1, None)]
+        if others or leaf < 0:
+            return None
+        factor = None if factor is None or times is None else factor * times
+        if leaf == out:
+            norm = crossed[0] if len(crossed) == 1 else None
+            known = len(crossed) == 1 or not crossed
+            return Writer(call, factor, norm) if known else None
+        node, name = norms[leaf]
+        crossed.append(name)
 
 
 def attends(flow: Flow, span: Sequence[int]) -> bool:
@@ -123,7 +179,7 @@ def _writer(
     region: Region,
     last: Collection[int],
     behind: Collection[int],
-    posts: Collection[int],
+    norms: Norms,
 ) -> Writer:
     """The smallest module call around the last weights, and how its output enters."""
     nodes = flow.nodes
@@ -140,8 +196,6 @@ def _writer(
             reason=f"its last module with weights, {call.name}, takes or gives "
             "several tensors"
         )
-    ends = [_norm_ends(flow, region, node) for node in posts]
-    norms = {gives: (given, name) for given, gives, name in ends}
     return _followed(flow, region, call, out.pop(), norms, behind)
 
 
@@ -176,7 +230,7 @@ def _followed(
     region: Region,
     call: ModuleCall,
     out: int,
-    norms: dict[int, tuple[int, str | None]],
+    norms: Norms,
     behind: Collection[int],
 ) -> Writer:
     """Follow the update back from the end, through norms and factors, to the writer.

@@ -71,14 +71,17 @@ class Part:
         writer: Name of the linear module whose output becomes the update, up to norm
             and scale: the attention's output projection, the MLP's down projection.
         writer_reason: Why there is none.
-        norm: Name of the module that norms what the writer gives ("post", "sandwich"),
-            if it is a single one.
+        norm: Name of the module that norms what the writer gives, or the sum that the
+            mixture enters ("post", "sandwich"), if it is a single one.
         width: Numbers per token that the writer takes.
         heads: Number of heads, if the writer's input is one piece for each of them.
         heads_reason: Why heads cannot be separated.
         neurons: Number of neurons, if the writer's input is one number for each.
         neurons_reason: Why neurons cannot be separated.
         experts: Number of experts that a router chooses from, if there is one.
+        mixture: Name of the module that adds up what the chosen experts give, with the
+            router's weights, if that enters the update up to norm and scale.
+        mixture_scale: The factor with which it enters; None if that is no number.
     """
 
     name: str
@@ -98,6 +101,8 @@ class Part:
     neurons: int | None = None
     neurons_reason: str | None = None
     experts: int | None = None
+    mixture: str | None = None
+    mixture_scale: float | None = None
 
 
 @dataclass(frozen=True)

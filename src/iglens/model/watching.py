@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .attended import AttentionCall, Values, taken_call
 from .attention import AttentionFunction, intercepted_attention
 from .boundaries import boundaries
+from .mixtures import MixtureCall, taken_mixture
 from .stream import Stream
 from .structure import tensors
 
@@ -27,6 +28,7 @@ class Seen:
         calls: How often it was called.
         reason: Why its tensors are not one vector for each token.
         attention: Calls of attention functions since the one before.
+        mixture: What it was given, if it is a mixture of experts.
     """
 
     taken: list[Tensor] = field(default_factory=list)
@@ -34,6 +36,7 @@ class Seen:
     calls: int = 0
     reason: str | None = None
     attention: list[AttentionCall | str] = field(default_factory=list)
+    mixture: MixtureCall | str = "it was not called"
 
     def at(self, text: int, name: str) -> tuple[Tensor, Tensor] | str:
         """What was taken and given for one text, or why that is not known."""
@@ -53,19 +56,21 @@ class Watched:
         modules: Names of the watched modules, by layer number.
         readers: Those of them that take what heads have read, with the name of the
             module that attends.
+        mixtures: Those of them that add up what experts give.
         seen: What was seen, by layer number and name.
     """
 
     places: Sequence[Int[Tensor, " _"]]
     modules: Mapping[int, Sequence[str]]
     readers: Mapping[tuple[int, str], str]
+    mixtures: frozenset[str]
     seen: dict[tuple[int, str], Seen] = field(default_factory=lambda: defaultdict(Seen))
 
 
 @contextmanager
 def watching(model: nn.Module, stream: Stream, watched: Watched) -> Iterator[None]:
     """While open, one forward pass of the texts is watched; nothing of it changes."""
-    watch = _Watch(stream, watched)
+    watch = _Watch(model, stream, watched)
     with ExitStack() as stack:
         if watched.readers:
             stack.enter_context(intercepted_attention(watch.attend))
@@ -96,9 +101,9 @@ def _below(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
 class _Watch:
     """The hooks of one pass."""
 
-    def __init__(self, stream: Stream, watched: Watched) -> None:
-        """Take where the stream runs, and what is wanted."""
-        self._stream, self._watched = stream, watched
+    def __init__(self, model: nn.Module, stream: Stream, watched: Watched) -> None:
+        """Take the model, where its stream runs, and what is wanted."""
+        self._model, self._stream, self._watched = model, stream, watched
         self._layer, self._shape = 0, torch.Size()
         self._attended: list[AttentionCall | str] = []
         self._values = Values()
@@ -124,6 +129,10 @@ class _Watch:
                 return
             seen = watched.seen[self._layer, name]
             seen.calls += 1
+            if name in watched.mixtures:
+                given = (args, kwargs)
+                seen.mixture = taken_mixture(self._model, module, given, self._rows)
+                return
             self._keep(seen, seen.taken, (args, kwargs))
             if (self._layer, name) in watched.readers:
                 seen.attention, self._attended = self._attended, []
@@ -166,22 +175,24 @@ class _Watch:
 
     def _keep(self, seen: Seen, to: list[Tensor], structure: Any) -> None:
         """Keep the wanted places of a module's one tensor, or why that is not one."""
-        found = self._rows(structure)
+        floats = [t for _, t in tensors(structure) if t.is_floating_point()]
+        if len(floats) != 1:
+            seen.reason = f"its writer or norm takes or gives {len(floats)} tensors"
+            return
+        found = self._rows(floats[0])
         if isinstance(found, str):
             seen.reason = found
         else:
             to[:] = found
 
-    def _rows(self, structure: Any) -> list[Tensor] | str:
-        """The wanted places of the one tensor that a module takes or gives."""
-        floats = [t for _, t in tensors(structure) if t.is_floating_point()]
-        if len(floats) != 1:
-            return f"its writer or norm takes or gives {len(floats)} tensors"
-        (tensor,), shape = floats, self._shape
+    def _rows(self, tensor: Tensor) -> list[Tensor] | str:
+        """The wanted places of a tensor with numbers for each token, per text."""
+        shape = self._shape
         if tensor.numel() * shape[-1] != shape.numel() * tensor.shape[-1]:
-            return "its writer or norm takes or gives other than a vector per token"
-        rows = self._stream.to_rows(tensor.reshape(*shape[:-1], tensor.shape[-1]))
+            return "a module of it takes or gives other than numbers for each token"
+        floats = tensor if tensor.is_floating_point() else tensor.double()
+        rows = self._stream.to_rows(floats.reshape(*shape[:-1], tensor.shape[-1]))
         return [
-            rows[text, wanted.to(rows.device)].clone()
+            rows[text, wanted.to(rows.device)].to(tensor.dtype, copy=True)
             for text, wanted in enumerate(self._watched.places)
         ]

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..inside import Attended, FrozenNorm, Writing
-from ..readout.scaled_norm import scaled_norm
+from ..inside import Attended, FrozenNorm, Mixture, Writing
 from .attended import attended
-from .calls import evaluating
-from .explicit import call_in
 from .injected import model_lock
+from .post_norm import frozen_norm
 from .runner import Runner
 from .stream import Stream
 from .sublayers import BlockPlan, Part, Sublayers
@@ -47,7 +46,7 @@ class Writings:
         before: Float[Tensor, "rows d_model"],
         after: Float[Tensor, "rows d_model"],
         between: Float[Tensor, "sites rows d_model"] | None = None,
-    ) -> tuple[Writing | str, ...]:
+    ) -> tuple[Writing | Mixture | str, ...]:
         """How the updates of one block's parts are written, or why that is not known.
 
         Args:
@@ -85,10 +84,12 @@ class Writings:
 
     def _writing(
         self, text: int, layer: int, part: Part, start: Tensor, update: Tensor
-    ) -> Writing | str:
+    ) -> Writing | Mixture | str:
         """How one part is written, or why that is not known."""
         if (reason := _without(part)) is not None:
             return reason
+        if part.mixture is not None:
+            return self._mixture(text, layer, part, update)
         name = part.writer or ""
         seen = self.watched.seen[layer, name]
         writer = seen.at(text, name)
@@ -124,27 +125,43 @@ class Writings:
     def _norm(
         self, text: int, layer: int, part: Part, given: Tensor
     ) -> FrozenNorm | str | None:
-        """The post-norm, frozen at what it took there."""
+        """The post-norm of what the writer gave."""
         if part.norm is None:
             return None
         seen = self.watched.seen[layer, part.norm].at(text, part.norm)
         if isinstance(seen, str):
             return seen
-        taken, normed = seen
-        if not torch.equal(taken, given.to(taken.device)):
+        if part.mixture is None and not torch.equal(seen[0], given.to(seen[0].device)):
             return "something stands between its writer and its post-norm"
         module = self.model.get_submodule(part.norm)
+        return frozen_norm(module, seen[0], given.device)
 
-        def called(vectors: Tensor) -> Tensor:
-            made: Tensor = call_in(module, vectors, torch.float64)
-            return made.double()
-
-        with evaluating(module):
-            form = scaled_norm(called, taken.double())
-        if form is None or form.offset.shape != normed.shape[1:]:
-            return "its post-norm is no linear map over a scale"
-        gain, offset = form.gain.to(given.device), form.offset.to(given.device)
-        return FrozenNorm.at(replace(form, gain=gain, offset=offset), given)
+    def _mixture(
+        self, text: int, layer: int, part: Part, update: Tensor
+    ) -> Mixture | str:
+        """What the chosen experts of one part give, or why that is not known."""
+        name = part.mixture or ""
+        seen = self.watched.seen[layer, name]
+        if seen.calls != 1 or seen.reason is not None:
+            return seen.reason or f"{name} was called {seen.calls} times"
+        if isinstance(call := seen.mixture, str):
+            return call
+        call.output = seen.given
+        if not call.adds_up(text):
+            return "its experts, run one by one, do not add up to what they give"
+        norm = self._norm(text, layer, part, update)
+        if isinstance(norm, str):
+            return norm
+        ids, weights = (tensor.to(update.device) for tensor in call.slots(text))
+        scale = 1.0 if part.mixture_scale is None else part.mixture_scale
+        return Mixture(
+            update=update,
+            ids=ids,
+            weights=weights,
+            outputs=partial(call.run, text),
+            norm=norm,
+            scale=scale * part.site_scale,
+        )
 
     def _attended(self, text: int, part: Part, seen: Seen) -> Attended | str:
         """What the heads read, or why that is not known."""
@@ -160,11 +177,12 @@ class Writings:
 
 def _without(part: Part) -> str | None:
     """Why nothing is known of what writes a part, if so."""
-    if part.writer is None:
+    scale = part.scale if part.mixture is None else part.mixture_scale
+    if part.writer is None and part.mixture is None:
         return part.writer_reason or "nothing linear writes it"
     if part.carry is None:
         return "what its writer gives is normed together with the state before it"
-    if part.scale is None:
+    if scale is None:
         return "its update is scaled by more than a number"
     if part.placement in ("post", "sandwich") and part.norm is None:
         return "what norms its update is no single module"
@@ -238,7 +256,9 @@ def writing_hooks(
         for part in plan.parts
         if sources and part.writer and part.module and _unread(part, stream) is None
     }
-    watched = Watched(places, modules, readers)
+    mixtures = {part.mixture for plan in plans.values() for part in plan.parts}
+    known = frozenset(name for name in mixtures if name is not None)
+    watched = Watched(places, modules, readers, known)
     with model_lock(runner.model), watching(runner.model, stream, watched):
         yield Writings(runner.model, stream, plans, watched, sources)
 
@@ -247,7 +267,8 @@ def _names(plan: BlockPlan) -> Iterator[str]:
     """The modules that are watched in a block."""
     for part in plan.parts:
         if _without(part) is None:
-            yield from (name for name in (part.writer, part.norm) if name is not None)
+            names = (part.mixture or part.writer, part.norm)
+            yield from (name for name in names if name is not None)
 
 
 def _unread(part: Part, stream: Stream) -> str | None:
