@@ -1,5 +1,7 @@
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +181,16 @@ def test_an_evaluation_as_json_has_an_entry_per_layer(decoder, lens):
     assert set(raw) == {"kl_bits", "kl_error", "bias_bits", "agreement"}
     assert fitted["kl_bits"] == found.fitted.kl_bits[1]
     assert raw["kl_error"] is None  # one document has no error
+
+
+def test_every_field_of_an_evaluation_is_on_the_json_page(decoder, lens):
+    found = evaluate_on(decoder, lens, Corpus(DOCUMENTS[:1], "x"), tokens=5).to_json()
+    page = (Path(__file__).parents[2] / "docs/json.md").read_text()
+    section = page.split("\n## iglens lens\n")[1].split("\n## ")[0]
+    told = {w for code in re.findall(r"`(.*?)`", section) for w in code.split()}
+    named = {word.strip("{,}") for word in told}
+    layer = found["layers"][0]
+    assert {*found, *layer, *layer["raw"]} <= named
 
 
 @pytest.mark.parametrize(

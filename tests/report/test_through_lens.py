@@ -61,6 +61,14 @@ def test_a_part_that_the_other_cancels_is_not_hidden():
     assert "0 → 1  +0.600  -0.600" in drawn(found)
 
 
+def test_what_the_lens_moves_to_and_fro_is_not_hidden():
+    levels, writes = np.array([[0.0, 0.5, 0.0, 0.7]]), np.array([[0.0, 0.0, 0.7]])
+    found = through_lens(levels=levels, credits=np.diff(levels), writes=writes)
+    text = drawn(found)
+    assert re.search(r"0 → 1 +· +\+0.500", text)
+    assert re.search(r"1 → 2 +· +-0.500", text)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 24])
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_every_row_has_both_columns_and_no_line_is_too_wide(rows, width):

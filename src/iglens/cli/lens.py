@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..explaining.lens_polish import Polish
     from ..model.decoder import Decoder
 
-_TEXT, _FIT = "What it is fitted on", "How it is fitted"
+_TEXT, _FIT = "What text it is about", "How it is fitted"
 
 ModelName = Annotated[
     str | None,
@@ -53,6 +53,15 @@ Seed = Annotated[
     int,
     typer.Option(
         help="Of the model's own text, and of what is held out.",
+        min=0,
+        rich_help_panel=_TEXT,
+    ),
+]
+EvalSeed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        help="Of the model's own text; another than it was fitted with.",
         min=0,
         rich_help_panel=_TEXT,
     ),
@@ -205,7 +214,7 @@ def eval_command(
     text: TextFile = None,
     dataset: Dataset = None,
     tokens: EvalTokens = 1024,
-    seed: Seed = 1_000_001,
+    seed: EvalSeed = 1_000_001,
     layers: EvalLayers = "all",
     loading: Loading,
     as_json: o.AsJson = False,
