@@ -24,6 +24,9 @@ COLUMNS = {
     "fidelity": pa.float64(),
     "module": pa.string(),
     "row": pa.int64(),
+    "inside": pa.string(),
+    "index": pa.int64(),
+    "source": pa.int64(),
 }
 
 

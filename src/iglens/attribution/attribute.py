@@ -1,6 +1,7 @@
 """The one verb: from a trace to an attribution."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,12 +14,14 @@ from ..readout.measure import meaningful_unit
 from ..records import Attribution, ReadoutInfo, Unit, check_unit
 from ..trace import Trace
 from .baseline import BaselineLike
+from .components import components
 from .estimator import AbstractEstimator, Observed
-from .fold import folded
-from .path import Level, Path, check_level, check_sequential, make_path
+from .fold import check_estimator, folded
+from .path import Level, Path, check_level, make_path
 from .reading import PathReading, read_paths
 from .remarks import level_flags, overshoot_flags, warnings_of
 from .rows import Rows, Targets, resolve_rows
+from .strokes import Question
 from .verdict import Verdict, judge
 
 DIAGNOSED_ROWS = 64
@@ -31,6 +34,7 @@ def attribute(
     *,
     layers: Sequence[int] | None = None,
     by: Level = "layer",
+    top: int | None = None,
     baseline: BaselineLike = "embedding",
     lens: AbstractLens | None = None,
     unit: Unit | None = None,
@@ -52,8 +56,12 @@ def attribute(
             a `Scalar`; None for the tokens the text has there, or the label that a
             classifier finds most probable.
         layers: Layers the path stops at; None for all that were traced.
-        by: "layer", or "sublayer" to stop between the parts of blocks too, where the
-            trace has them (`Decoder.trace(…, by="sublayer")`).
+        by: "layer"; "sublayer" to stop between the parts of blocks too; or "head",
+            "neuron" or "source" to share their credits over what they consist of
+            (`Attribution.components`). The trace must have been made for it:
+            `Decoder.trace(…, by="sublayer")`.
+        top: Heads, neurons or (head, source token) pairs to keep per row and segment,
+            the rest summed as others; None for all.
         baseline: Where the path starts; see `iglens.attribution.baseline`.
         lens: What every state is read through; None for the head alone. Each credit is
             then split into what the block wrote and what the translator changed.
@@ -86,8 +94,7 @@ def attribute(
     estimator = estimator or Observed()
     rows = resolve_rows(trace, targets)
     path = make_path(trace, layers, baseline, lens, parted=check_level(by) != "layer")
-    if not isinstance(estimator, Observed):
-        check_sequential(path)
+    check_estimator(path, by, estimator)
     verdict = judge(path, rows, unit, strict=strict, memory_budget=memory_budget)
     distributed = trace.measure == "total_variation"
     if diagnostics is None:
@@ -109,7 +116,12 @@ def attribute(
         memory_budget=memory_budget,
     )
     reading = folded(path, read)
-    return _record(trace, path, rows, reading, verdict, unit, estimator)
+    found = _record(trace, path, rows, reading, verdict, unit, estimator)
+    if by in ("layer", "sublayer"):
+        return found
+    question = Question(path, rows, trace.readout, unit, by, top, memory_budget)
+    inside = components(question, read, found.credits, found.writes)
+    return replace(found, components=inside)
 
 
 def _record(

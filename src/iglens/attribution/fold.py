@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from .path import Block, Path
+from ..errors import ArgumentError
+from .estimator import AbstractEstimator, Observed
+from .path import Block, Level, Path
 from .reading import PathReading
 
 
@@ -36,6 +38,28 @@ def folded(path: Path, reading: PathReading) -> PathReading:
     return replace(
         reading, levels=levels, starts=starts, **_of_states(reading, kept, made)
     )
+
+
+def check_estimator(path: Path, by: Level, estimator: AbstractEstimator) -> None:
+    """Refuse slopes where one line does not give the credit, or cannot be shared.
+
+    Raises:
+        ArgumentError: If the estimator is not the observed one where it must be.
+    """
+    if isinstance(estimator, Observed):
+        return
+    if by not in ("layer", "sublayer"):
+        raise ArgumentError(
+            f"`by` is {by!r}: below the parts of blocks, integrals are certified, and "
+            "close on the observed credits. Leave the estimator out."
+        )
+    for block in path.blocks:
+        if _side_by_side(block):
+            raise ArgumentError(
+                f"The parts of block {block.layer} stand side by side, and the "
+                "gradient estimator follows one line. Use the observed estimator, or "
+                "whole layers."
+            )
 
 
 def _side_by_side(block: Block) -> bool:

@@ -114,6 +114,18 @@ class Path:
             index = self.trace.layers.index(block.layer)
             yield f"of layer {block.layer}", states[index]
 
+    def through_lens(
+        self, states: Float[Tensor, "rows d_model"], layer: int
+    ) -> Float[Tensor, "rows d_model"]:
+        """States through the map of a layer."""
+        return self._translated(states[None], (layer,))[0]
+
+    def back_through_lens(
+        self, gradient: Float[Tensor, "rows d_model"], layer: int
+    ) -> Float[Tensor, "rows d_model"]:
+        """The gradient with respect to a state, from that of its translation."""
+        return gradient if self.lens is None else self.lens.pull(gradient, layer)
+
     def _translated(self, states: Tensor, layers: tuple[int, ...]) -> Tensor:
         """States through the lens, if there is one."""
         return states if self.lens is None else self.lens.translate(states, layers)
@@ -176,21 +188,6 @@ def check_level(by: str) -> Level:
         if by == level:
             return level
     raise ArgumentError(f"`by` is {by!r}; known are {', '.join(LEVELS)}.")
-
-
-def check_sequential(path: Path) -> None:
-    """Refuse slopes where a credit is the mean over several orders of parts.
-
-    Raises:
-        ArgumentError: If parts of a block stand side by side.
-    """
-    for block in path.blocks:
-        if block.parts is not None and block.parts.kind == "parallel":
-            raise ArgumentError(
-                f"The parts of block {block.layer} stand side by side, and the "
-                "gradient estimator follows one line. Use the observed estimator, or "
-                "whole layers."
-            )
 
 
 def make_path(

@@ -92,6 +92,7 @@ class Read:
 
     layers: o.Layers = "all"
     by: o.By = "layer"
+    top: o.Top = 10
     unit: o.Unit = None
     baseline: o.Baseline = None
     lens: o.Lens = "logit"
@@ -119,6 +120,7 @@ class Read:
             credit,
             parse_precision(self.precision),
             by=parse_by(self.by),
+            top=self.top,
         )
 
 

@@ -52,7 +52,19 @@ Positions = Annotated[
 
 Layers = Annotated[str, _reading(help="Layers to stop at: all, 1,5,30 or ::4.")]
 By = Annotated[
-    str, _reading(help="How far down: layer, or sublayer (attention, MLP, …).")
+    str,
+    _reading(
+        help="How far down: layer; sublayer (attention, MLP); head, neuron (or expert) "
+        "or source (what heads read from each token)."
+    ),
+]
+Top = Annotated[
+    int,
+    _reading(
+        help="Heads, neurons or (head, token) pairs kept per layer; the rest is summed "
+        "as others.",
+        min=1,
+    ),
 ]
 Unit = Annotated[
     str | None,

@@ -68,6 +68,7 @@ def show(result: "Attribution", *, shares: bool = False, quiet: bool) -> None:
     from rich.text import Text
 
     from ..records.answer import whole_answer
+    from ..report import components
     from ..report.terminal import render, render_shares
     from ..report.text import heading, sentences, verification
     from ..report.through_lens import lens_sentences, render_split
@@ -91,6 +92,9 @@ def show(result: "Attribution", *, shares: bool = False, quiet: bool) -> None:
     answer = whole_answer(result) if shares else None
     if answer is not None:
         console.print(render_shares(answer, console.width))
+        console.print()
+    if result.components is not None:
+        console.print(Text("\n".join(components.lines(result))))
         console.print()
     console.print(Text(verification(result), style="dim"))
     if not quiet:

@@ -29,6 +29,7 @@ def explain(
     positions: str | Sequence[int] = "answer",
     layers: str | Sequence[int] = "all",
     by: Level = "layer",
+    top: int | None = None,
     unit: Unit | None = None,
     baseline: StartLike | Sequence[StartLike] = "embedding",
     lens: str | Path | AbstractLens = "logit",
@@ -63,8 +64,10 @@ def explain(
         positions: "answer", "prompt", "all", a slice as "5:9", or indices of
             predicted tokens.
         layers: "all", "1,5,30", a slice as "::4", or numbers.
-        by: "layer", or "sublayer" for attention, MLP and whatever else a block
-            consists of.
+        by: "layer"; "sublayer" for attention, MLP and whatever else a block consists
+            of; "head", "neuron" or "source" for what is inside these, in
+            `Attribution.components`.
+        top: Parts to keep per row and segment there; None for all.
         unit: "probability", "log_probability", "log_odds" or "logit"; natural
             logarithms. None for probability, or the logit of a reward model.
         baseline: "embedding", "zero", "mean", "paper-mean", "corpus:FILE",
@@ -100,7 +103,7 @@ def explain(
         ((1, 2), [1, 2])
     """
     rule_of_credit = estimator_of(estimator, n_steps, rule)
-    reader = Reader(unit, baseline, lens, rule_of_credit, precision, by=by)
+    reader = Reader(unit, baseline, lens, rule_of_credit, precision, by=by, top=top)
     reader = reader.check(decoder)  # before the model runs
     asked = prepare(
         decoder,

@@ -41,6 +41,7 @@ class Reader:
         precision: Dtype of the readout; None for float32 at least.
         lens_path: File or folder the lens was read from; None if it was none.
         by: How far down credits go; the trace must have been made for it.
+        top: Parts to keep per row and segment below "sublayer"; None for all.
     """
 
     unit: Unit | None = None
@@ -50,6 +51,7 @@ class Reader:
     precision: torch.dtype | None = None
     lens_path: Path | None = None
     by: Level = "layer"
+    top: int | None = None
 
     def check(self, decoder: Decoder) -> "Reader":
         """The same with its lens loaded; whatever cannot be is refused here.
@@ -84,6 +86,7 @@ class Reader:
             asked.targets,
             baselines=resolve_starts(decoder, ready.baseline, asked.trace),
             by=ready.by,
+            top=ready.top,
             lens=ready.lens,
             unit=ready.unit,
             estimator=ready.estimator,

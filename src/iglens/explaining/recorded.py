@@ -9,7 +9,7 @@ import torch
 
 from ..attribution import BASELINES, AbstractEstimator, Gradient, Observed, Scalar
 from ..attribution.estimator import RULES
-from ..attribution.path import Level
+from ..attribution.path import Level, check_level
 from ..attribution.rows import Explained
 from ..errors import ArgumentError
 from ..model.embedded import is_embedded
@@ -101,6 +101,8 @@ def recorded_reader(
 
 def recorded_level(result: Attribution) -> Level:
     """How far down a result goes."""
+    if result.components is not None:
+        return check_level(result.components.by)
     parted = any(segment.is_part for segment in result.segments)
     return "sublayer" if parted else "layer"
 

@@ -7,7 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attribution.baseline import Baseline, BaselineLike, check_baseline
+from ..attribution.baseline import (
+    BASELINES,
+    Baseline,
+    BaselineLike,
+    check_baseline,
+)
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..trace import Trace
@@ -34,9 +39,14 @@ def check_start(baseline: object) -> None:
         return
     if isinstance(baseline, np.ndarray | CorpusMean):
         return
-    named = isinstance(baseline, str) and baseline.startswith(("corpus:", "prompt:"))
-    if not named:
+    if not isinstance(baseline, str):
         check_baseline(baseline)
+    elif not (baseline in BASELINES or baseline.startswith(("corpus:", "prompt:"))):
+        raise ArgumentError(
+            f"`baseline` is {baseline!r}; known are {', '.join(BASELINES)}, "
+            "corpus:FILE, prompt:TEXT, or a vector (vector:FILE.npy on the command "
+            "line)."
+        )
 
 
 def resolve_starts(
@@ -106,7 +116,7 @@ def _other_prompt(decoder: Decoder, text: str, trace: Trace) -> Baseline:
     indices = trace.positions - 1
     if int(indices.max()) >= len(ids):
         raise ArgumentError(
-            f"The baseline prompt has {len(ids)} tokens, but position "
+            f"The baseline prompt has {len(ids)} token(s), but position "
             f"{int(trace.positions.max())} is predicted by token "
             f"{int(indices.max())}. Give a prompt at least as long as the text, or "
             "explain fewer positions."

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ArgumentError
+from .mixture import Mixture
 from .writing import Writing
 
 MOST_PARALLEL = 4
@@ -43,7 +44,7 @@ class Parted:
     names: tuple[str, ...]
     modules: tuple[str | None, ...]
     between: Float[Tensor, "inner rows d_model"]
-    writings: tuple[Writing | str, ...] = ()
+    writings: tuple[Writing | Mixture | str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would take too many states."""

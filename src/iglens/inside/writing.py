@@ -41,7 +41,8 @@ class Writing:
         bias: `b`.
         norm: The post-norm, frozen; None where there is none.
         scale: `s`.
-        carried: `(c - 1) h`, where the state itself is scaled.
+        carried: `(c - 1) h`, where the state itself is scaled; whatever becomes of it
+            where it passes through a norm together with what is written.
         n_heads: Number of heads; None if `x` is no pieces of heads.
         heads_reason: Why it is not.
         has_neurons: Whether every entry of `x` is a neuron.
@@ -121,7 +122,7 @@ class Writing:
         """Shares of what does not depend on `x`, one number for each row.
 
         "bias": the writer's, behind the norm. "norm offset": the post-norm's own.
-        "carry": of a state that is itself scaled. Only those that there are.
+        "carry": of a state that is itself scaled or normed. Only those that there are.
         """
         found = {}
         if bool(self.bias.any()):

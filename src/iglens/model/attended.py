@@ -200,7 +200,7 @@ def attended(
     if not torch.equal(pieces.to(read.device), read):
         if not gated:
             return "something stands between what its heads read and its writer"
-        gate = torch.where(read == 0, 0.0, pieces.to(read) / read)
+        gate = torch.where(read == 0, 0.0, pieces.to(read).double() / read.double())
     bias = None if call.source is None else call.source.bias()
     note = None
     if bias is None and _has_bias(call.module):

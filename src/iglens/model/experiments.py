@@ -156,6 +156,27 @@ def separate_heads(
     return heads, None
 
 
+def gates_alone(written: Callable[[int | None], Tensor], read: Tensor) -> bool:
+    """Whether the writer takes what heads read, number by number, times some factors.
+
+    If it does, a head that reads `1 - 2 r` in place of `r` leaves `f - 2 f r` for the
+    writer: with `f r`, twice, that adds up to the factors `f`, which must fit.
+
+    Args:
+        written: What the writer takes if this head of the attention is changed so.
+        read: What the attention function gave, (texts, tokens, heads, head width).
+    """
+    heads, width = read.shape[2:]
+    plain = written(None).unflatten(-1, (heads, width)).flatten(0, -3)
+    for head in (0, heads - 1):
+        changed = written(head).unflatten(-1, (heads, width)).flatten(0, -3)
+        factors = changed[:, head] + 2 * plain[:, head]
+        expected = factors * read.flatten(0, 1)[:, head].to(factors)
+        if differ(expected, plain[:, head], steps=8):
+            return False
+    return True
+
+
 def frozen(structure: Any) -> Any:
     """A copy of arguments that calling with them does not change, caches included."""
     if isinstance(structure, Tensor):

@@ -132,7 +132,12 @@ def _with_heads(part: Part, answers: Iterable[Answer]) -> Part:
         return replace(part, heads_reason="it is no attention")
     if part.writer is None:
         return replace(part, heads_reason=part.writer_reason)
-    return replace(part, heads=tried[0].heads, heads_reason=tried[0].heads_reason)
+    return replace(
+        part,
+        heads=tried[0].heads,
+        heads_reason=tried[0].heads_reason,
+        gated=tried[0].gated,
+    )
 
 
 def _with_neurons(part: Part, answers: Iterable[Answer]) -> Part:

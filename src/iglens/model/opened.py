@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..attribution.path import Level
-from ..inside import Writing
+from ..inside import Mixture, Writing
 from ..inside.parted import Parted
 from .between import capture_parts
 from .capture import Captured
@@ -78,7 +78,7 @@ class Inside:
             if (held := between.get(plan.layer)) is None:
                 whole[plan.layer] = _why_whole(plan)
                 continue
-            written: tuple[Writing | str, ...] = ()
+            written: tuple[Writing | Mixture | str, ...] = ()
             if writings is not None:
                 ends = states[plan.layer - 1], states[plan.layer]
                 written = writings.of(text, plan.layer, *ends, held)

@@ -76,6 +76,8 @@ class Part:
         width: Numbers per token that the writer takes.
         heads: Number of heads, if the writer's input is one piece for each of them.
         heads_reason: Why heads cannot be separated.
+        gated: Whether the writer takes what heads read, number by number, times
+            factors at most.
         neurons: Number of neurons, if the writer's input is one number for each.
         neurons_reason: Why neurons cannot be separated.
         experts: Number of experts that a router chooses from, if there is one.
@@ -98,6 +100,7 @@ class Part:
     width: int | None = None
     heads: int | None = None
     heads_reason: str | None = None
+    gated: bool = False
     neurons: int | None = None
     neurons_reason: str | None = None
     experts: int | None = None

@@ -14,6 +14,9 @@ Transposed = Callable[[Tensor], Tensor]
 _BLOCK = 2**22
 """Entries of a matrix in half precision that are widened together."""
 
+_PROBES = 512
+"""Numbers that are probed together."""
+
 
 def linear_map(
     module: nn.Module,
@@ -23,8 +26,8 @@ def linear_map(
     """`W^T v` and `b` of a module that maps `x` to `W x + b`.
 
     Read from its own weight where that is a plain matrix, in either orientation; from
-    its derivative elsewhere: adapters, quantised layers. Believed only if it fits what
-    the module made in the forward pass.
+    its derivative elsewhere (adapters, quantised layers), and by probing where it has
+    none. Believed only if it fits what the module made in the forward pass.
 
     Args:
         module: The module.
@@ -55,6 +58,7 @@ def _ways(module: nn.Module, taken: Tensor, given: Tensor) -> Iterator[Transpose
         if matrix.shape == shape:
             yield _Matrix(matrix)
     yield _Derivative(module, taken)
+    yield _Probed(module, taken)
 
 
 def _plain_weight(module: nn.Module) -> Tensor | None:
@@ -106,6 +110,29 @@ class _Derivative:
             given = self._module(zeros.requires_grad_())
             (found,) = torch.autograd.grad(given, zeros, vectors.to(given))
         return found.to(vectors.device, torch.float64)
+
+
+class _Probed:
+    """`W^T v` from what the module gives for every single number it takes."""
+
+    def __init__(self, module: nn.Module, like: Tensor) -> None:
+        """Take the module and a tensor as it takes."""
+        self._module = module
+        self._like = like[:0]
+
+    @torch.no_grad()
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Block by block; as much work as running that many tokens."""
+        width = self._like.shape[1]
+        pieces = []
+        with evaluating(self._module):
+            bias = self._module(self._like.new_zeros(1, width)).double()
+            for numbers in torch.arange(width).split(_PROBES):
+                single = self._like.new_zeros(len(numbers), width)
+                single[torch.arange(len(numbers)), numbers] = 1.0
+                columns = self._module(single).double() - bias
+                pieces.append(vectors.to(columns) @ columns.T)
+        return torch.cat(pieces, 1).to(vectors.device)
 
 
 def _fits(transposed: Transposed, bias: Tensor, taken: Tensor, given: Tensor) -> bool:

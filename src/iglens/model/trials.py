@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from .attention import intercepted_attention
 from .boundaries import boundaries
 from .dataflow import ModuleCall
-from .experiments import Case, frozen, linear_width, mixes_tokens, separate_heads
+from .experiments import (
+    Case,
+    frozen,
+    gates_alone,
+    linear_width,
+    mixes_tokens,
+    separate_heads,
+)
 from .runner import Runner
 from .stream import Stream
 from .structure import Place, tensors
@@ -49,12 +56,14 @@ class Answer:
             alone and linearly.
         heads: Number of heads, if each has its own piece of the writer's input.
         heads_reason: Why there is none.
+        gated: Whether the writer takes what heads read, times factors at most.
     """
 
     mixes: bool | None = None
     width: int | None = None
     heads: int | None = None
     heads_reason: str | None = None
+    gated: bool = False
 
 
 def key(call: ModuleCall) -> Key:
@@ -96,6 +105,7 @@ class _Trial:
         self._attended: list[tuple[int, ...]] = []
         self._changed_head: int | None = None
         self._written: dict[str, Tensor] = {}
+        self._read = torch.empty(0)
 
     def boundary(self, state: Tensor) -> None:
         """The next block begins."""
@@ -156,6 +166,7 @@ class _Trial:
         mixed = output[0]
         if not self.trying:
             self._attended.append(tuple(mixed.shape))
+            self._read = mixed.clone()
         elif self._changed_head is not None:
             mixed = mixed.clone()
             mixed[:, :, self._changed_head] = 1 - 2 * mixed[:, :, self._changed_head]
@@ -182,9 +193,9 @@ class _Trial:
         if question.writer is None:
             answer.heads_reason = "no single linear module writes its update"
             return
-        answer.heads, answer.heads_reason = separate_heads(
-            partial(self._written_with, case, question.writer.name), attended
-        )
+        written = cache(partial(self._written_with, case, question.writer.name))
+        answer.heads, answer.heads_reason = separate_heads(written, attended)
+        answer.gated = answer.heads is not None and gates_alone(written, self._read)
 
     def _written_with(self, case: Case, writer: str, head: int | None) -> Tensor:
         """What the writer takes, with one head of the attention changed."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -105,7 +105,6 @@ class Writings:
         if isinstance(norm, str):
             return norm
         transposed, bias = found
-        carry = 1.0 if part.carry is None else part.carry
         writing = Writing(
             update=update,
             taken=taken,
@@ -113,14 +112,13 @@ class Writings:
             bias=bias.to(update.device),
             norm=norm,
             scale=(1.0 if part.scale is None else part.scale) * part.site_scale,
-            carried=None if carry == 1.0 else start * (carry - 1.0),
             n_heads=part.heads,
             heads_reason=part.heads_reason,
             has_neurons=part.neurons is not None,
             neurons_reason=part.neurons_reason,
             attended=self._attended(text, part, seen),
         )
-        return _proved(writing, given, start)
+        return _completed(writing, given, start, part.carry)
 
     def _norm(
         self, text: int, layer: int, part: Part, given: Tensor
@@ -131,7 +129,8 @@ class Writings:
         seen = self.watched.seen[layer, part.norm].at(text, part.norm)
         if isinstance(seen, str):
             return seen
-        if part.mixture is None and not torch.equal(seen[0], given.to(seen[0].device)):
+        alone = part.mixture is None and part.carry is not None
+        if alone and not torch.equal(seen[0], given.to(seen[0].device)):
             return "something stands between its writer and its post-norm"
         module = self.model.get_submodule(part.norm)
         return frozen_norm(module, seen[0], given.device)
@@ -172,7 +171,9 @@ class Writings:
         if len(seen.attention) != 1:
             return f"it attends {len(seen.attention)} times"
         (call,) = seen.attention
-        return call if isinstance(call, str) else attended(call, text, seen.taken[text])
+        if isinstance(call, str):
+            return call
+        return attended(call, text, seen.taken[text], gated=part.gated)
 
 
 def _without(part: Part) -> str | None:
@@ -180,8 +181,6 @@ def _without(part: Part) -> str | None:
     scale = part.scale if part.mixture is None else part.mixture_scale
     if part.writer is None and part.mixture is None:
         return part.writer_reason or "nothing linear writes it"
-    if part.carry is None:
-        return "what its writer gives is normed together with the state before it"
     if scale is None:
         return "its update is scaled by more than a number"
     if part.placement in ("post", "sandwich") and part.norm is None:
@@ -204,13 +203,21 @@ def _updates(
     return starts, [b - a for a, b in zip(starts, ends, strict=True)]
 
 
-def _proved(writing: Writing, given: Tensor, start: Tensor) -> Writing | str:
-    """The writing, if what it says is the update up to rounding."""
+def _completed(
+    writing: Writing, given: Tensor, start: Tensor, carry: float | None
+) -> Writing | str:
+    """The writing with what becomes of the state, proved where that is a multiple.
+
+    Where it is none (a norm of the sum, learned factors), the graph alone tells that
+    besides what the writer gives only the state enters.
+    """
     norm = writing.norm
-    expected = given.double() if norm is None else norm(given)
-    expected = expected * writing.scale
-    if writing.carried is not None:
-        expected = expected + writing.carried
+    expected = (given.double() if norm is None else norm(given)) * writing.scale
+    if carry is None:
+        return replace(writing, carried=writing.update - expected)
+    if carry != 1.0:
+        writing = replace(writing, carried=start * (carry - 1.0))
+        expected = expected + start * (carry - 1.0)
     size = sum(
         torch.linalg.vector_norm(some, dim=1)
         for some in (start, writing.update, start + writing.update, expected)

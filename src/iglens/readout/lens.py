@@ -96,6 +96,12 @@ class AbstractLens(ABC):
             ArgumentError: As `translate` does.
         """
 
+    @abstractmethod
+    def pull(
+        self, gradients: Float[Tensor, "rows d_model"], layer: int
+    ) -> Float[Tensor, "rows d_model"]:
+        """The way back: `<pull(g), u>` is `<g, carry(u)>`, in the dtype of `g`."""
+
 
 @dataclass(frozen=True, eq=False)
 class LogitLens(AbstractLens):
@@ -124,6 +130,12 @@ class LogitLens(AbstractLens):
     ) -> Float[Tensor, "points rows d_model"]:
         """The changes themselves."""
         return self.translate(changes, layers)
+
+    def pull(
+        self, gradients: Float[Tensor, "rows d_model"], layer: int
+    ) -> Float[Tensor, "rows d_model"]:
+        """The gradients themselves."""
+        return gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +200,14 @@ class AffineLens(AbstractLens):
     ) -> Float[Tensor, "points rows d_model"]:
         """`u + A_l u`, and `u` at the last layer."""
         return self._map(changes, layers, shifted=False)
+
+    def pull(
+        self, gradients: Float[Tensor, "rows d_model"], layer: int
+    ) -> Float[Tensor, "rows d_model"]:
+        """`g + A_l^T g`, and `g` at the last layer."""
+        if (parts := self.translator(layer)) is None:
+            return gradients
+        return gradients + gradients @ parts[0].to(gradients)
 
     def translator(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """`A_l` and `b_l` of a layer; None for the last, which is the identity.

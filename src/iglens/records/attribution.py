@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..depths import Depths, depths
+from .components import Components
 from .flag import Flag
 from .provenance import Provenance, ReadoutInfo
 from .segment import Segment
@@ -66,6 +67,7 @@ class Attribution:
         readout: How the levels were read and verified.
         flags: Cells that are not numbers to rely on.
         warnings: Sentences a reader must see.
+        components: What is inside the segments, if it was asked for.
         provenance: Where all this comes from.
     """
 
@@ -95,6 +97,7 @@ class Attribution:
     provenance: Provenance
     flags: tuple[Flag, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    components: Components | None = None
 
     @property
     def n_rows(self) -> int:

@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 def tidy_table(attribution: Attribution) -> "pyarrow.Table":
     """Credits in long form, rows after one another, segments in path order.
 
-    Within one `row`, `baseline + credit.sum()` is `final`. The columns:
+    A segment that was opened has a line for each part that is listed, and one for the
+    others. Within one `row`, `baseline + credit.sum()` is `final`. The columns:
 
         prompt        text the user gave; null if it was none
         position      index of the predicted token
         token         text of the target
         unit          unit of the row's levels and credits
         layer         layer the segment ends at
-        component     part of the layer, such as "block"
+        component     part of the layer, such as "block" or "attention"
+        inside        kind of what the line is inside that, such as "head"; "others"
+                      for the rest; null for all of it
+        index         number of the head, neuron or expert; null if there is none
+        source        index of the token read from; null if there is none
         level         the target's level at the segment's end
-        credit        what the segment added
-        write         the part of it that the block wrote; the rest is the lens's
+        credit        what the segment, or that part of it, added
+        write         what of the segment's credit the block wrote; the rest is the
+                      lens's; NaN inside a segment
         baseline      level of the first point
         final         level of the last state
         model_value   level in the model's own output
@@ -36,35 +42,81 @@ def tidy_table(attribution: Attribution) -> "pyarrow.Table":
     import pyarrow
 
     string = pyarrow.string()
-    n_rows, segments = attribution.n_rows, attribution.segments
+    lines = _lines(attribution)
+    rows, places = lines["row"], lines["segment"]
+    whole = lines["part"] == len(_kinds(attribution)) + 1
 
     def per_row(values: np.ndarray) -> np.ndarray:
-        return np.repeat(values, len(segments))
+        return values[rows]
 
-    rows = per_row(np.arange(n_rows))
-    texts = pyarrow.array([utf8(t.name) for t in attribution.targets], string)
+    def words(texts: list[str | None], at: np.ndarray) -> "pyarrow.Array":
+        return pyarrow.array(texts, string).take(pyarrow.array(at))
+
+    def number(values: np.ndarray) -> "pyarrow.Array":
+        return pyarrow.array(values, pyarrow.int64(), mask=values < 0)
+
     prompt = attribution.provenance.prompt
     prompt = None if prompt is None else utf8(prompt)
+    segments = attribution.segments
     columns = {
         "prompt": pyarrow.repeat(pyarrow.scalar(prompt, string), len(rows)),
         "position": per_row(attribution.positions.astype(np.int64)),
-        "token": texts.take(pyarrow.array(rows)),
-        "unit": pyarrow.array(list(attribution.units), string).take(
-            pyarrow.array(rows)
-        ),
-        "layer": np.tile(np.array(attribution.layers, np.int64), n_rows),
-        "component": pyarrow.array([s.part for s in segments] * n_rows, string),
-        "level": attribution.levels[:, 1:].ravel(),
-        "credit": attribution.credits.ravel(),
-        "write": attribution.writes.ravel(),
+        "token": words([utf8(t.name) for t in attribution.targets], rows),
+        "unit": words([*attribution.units], rows),
+        "layer": np.array(attribution.layers, np.int64)[places],
+        "component": words([s.part for s in segments], places),
+        "level": attribution.levels[:, 1:][rows, places],
+        "credit": lines["credit"],
+        "write": np.where(whole, attribution.writes[rows, places], np.nan),
         "baseline": per_row(attribution.baseline),
         "final": per_row(attribution.final),
         "model_value": per_row(attribution.model_value),
         "fidelity": per_row(attribution.fidelity),
-        "module": pyarrow.array([s.module for s in segments] * n_rows, string),
+        "module": words([s.module for s in segments], places),
         "row": rows,
+        "inside": words([*_kinds(attribution), "others", None], lines["part"]),
+        "index": number(lines["index"]),
+        "source": number(lines["source"]),
     }
     return pyarrow.table(columns)
+
+
+def _kinds(attribution: Attribution) -> tuple[str, ...]:
+    """What each listed part is."""
+    inside = attribution.components
+    return () if inside is None else inside.kinds
+
+
+_WHOLE = -1
+"""A line's part where it is a whole segment: the last of the words for it."""
+
+
+def _lines(attribution: Attribution) -> dict[str, np.ndarray]:
+    """Row, segment, part and credit of every line; parts from the back are no parts."""
+    inside, n_segments = attribution.components, len(attribution.segments)
+    segment = np.arange(n_segments)
+    part = np.full(n_segments, _WHOLE)
+    credits = attribution.credits
+    index = source = np.full(n_segments, -1)
+    if inside is not None:
+        opened = np.isin(segment, inside.segments)
+        segment = np.concatenate([inside.segments, segment])
+        others = np.where(opened, _WHOLE - 1, _WHOLE)
+        part = np.concatenate([np.arange(len(inside.kinds)), others])
+        rest = np.where(opened, inside.others, credits)
+        credits = np.concatenate([inside.credits, rest], axis=1)
+        index = np.concatenate([inside.indices, index])
+        source = np.concatenate([inside.sources, source])
+    order = np.argsort(segment, kind="stable")
+    n_rows, n_lines = attribution.n_rows, len(order)
+    found = {"segment": segment, "part": part, "index": index, "source": source}
+    lines = {name: np.tile(values[order], n_rows) for name, values in found.items()}
+    n_words = len(_kinds(attribution)) + 2
+    return lines | {
+        "row": np.repeat(np.arange(n_rows), n_lines),
+        "credit": credits[:, order].ravel(),
+        "part": lines["part"] % n_words,
+    }
 
 
 def utf8(text: str) -> str:

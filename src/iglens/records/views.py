@@ -30,6 +30,7 @@ def coarsened(result: Attribution, layers: Iterable[int]) -> Attribution:
         top_ids=result.top_ids[:, points],
         top_probabilities=result.top_probabilities[:, points],
         flags=_flags_on(result, points, credits),
+        components=None,
     )
 
 
@@ -133,6 +134,7 @@ def selected(result: Attribution, rows: Sequence[int]) -> Attribution:
             f"`rows` names {unknown}, but the result has {result.n_rows} rows."
         )
     index = [row % result.n_rows for row in rows]
+    inside = result.components
     return replace(
         result,
         positions=result.positions[index],
@@ -149,6 +151,7 @@ def selected(result: Attribution, rows: Sequence[int]) -> Attribution:
         lens_kl=result.lens_kl[index],
         top_ids=result.top_ids[index],
         top_probabilities=result.top_probabilities[index],
+        components=None if inside is None else inside.select(index),
         flags=tuple(
             replace(flag, row=new)
             for new, row in enumerate(index)

@@ -119,6 +119,7 @@ def _segment(entry: Fields) -> Segment:
         part=entry.text("part"),
         label=entry.text("label"),
         module=entry.text_or_none("module"),
+        block=entry.text_or_none("block") if "block" in entry.values else None,
     )
 
 

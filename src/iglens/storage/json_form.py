@@ -7,6 +7,7 @@ from ..depths import Depths, Interval
 from ..records import Attribution
 from ..records.answer import whole_answer
 from .answer_form import answer_fields
+from .components_form import components_to_json
 from .header import header_to_json
 from .plain import nulled, written_flags
 
@@ -82,6 +83,7 @@ def attribution_to_json(attribution: Attribution) -> dict[str, Any]:
         "churn": [row.churn for row in attribution.depths],
         "overshoot": [row.overshoot for row in attribution.depths],
     }
+    fields["components"] = components_to_json(attribution.components)
     answer = whole_answer(attribution)
     fields["answer"] = None if answer is None else answer_fields(answer)
     stable = {name: fields.pop(name) for name in STABLE}
@@ -115,6 +117,7 @@ def _top_tokens(attribution: Attribution) -> list[list[list[dict[str, Any]]]]:
             [
                 {"id": token, "text": texts.get(token, ""), "probability": probability}
                 for token, probability in zip(*point, strict=True)
+                if token >= 0
             ]
             for point in zip(*row, strict=True)
         ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ArtifactError
 from ..records import Attribution
+from .components_form import components_from_json
 from .fields import Fields
 from .header import check_schema, header_from_json
 from .json_form import STABLE
@@ -77,6 +78,7 @@ def _arrays(fields: Fields) -> dict[str, Any]:
         "rank": fields.counts("rank", points),
         "lens_kl": fields.floats("lens_kl", points),
         **_top_tokens(fields, points),
+        "components": components_from_json(fields, *segments, len(tokens)),
     }
 
 
@@ -84,11 +86,13 @@ def _top_tokens(fields: Fields, points: tuple[int, int]) -> dict[str, Any]:
     """`top_ids`, `top_probabilities` and `vocabulary`."""
     rows = fields.entries("top_tokens")
     cells = [cell for row in rows if isinstance(row, list) for cell in row]
-    tops = {len(cell) if isinstance(cell, list) else -1 for cell in cells} or {0}
-    if len(tops) > 1 or -1 in tops:
+    tops = {len(cell) if isinstance(cell, list) else -1 for cell in cells}
+    if -1 in tops or len(tops - {0}) > 1:
         raise ArtifactError("`top_tokens` needs as many tokens at one point as another")
-    shape = (*points, tops.pop())
-    flat = {"top_tokens": [entry for cell in cells for entry in cell]}
+    width = max(tops, default=0)
+    shape = (*points, width)
+    none = [{"id": -1, "text": "", "probability": None}] * width
+    flat = {"top_tokens": [entry for cell in cells for entry in cell or none]}
     entries = Fields(flat).records("top_tokens")
     if len(rows) != points[0] or len(entries) != np.prod(shape):
         raise ArtifactError(
@@ -100,7 +104,9 @@ def _top_tokens(fields: Fields, points: tuple[int, int]) -> dict[str, Any]:
         "top_probabilities": np.array(
             [entry.number("probability") for entry in entries], np.float64
         ).reshape(shape),
-        "vocabulary": dict(
-            zip(ids, (entry.text("text") for entry in entries), strict=True)
-        ),
+        "vocabulary": {
+            token: entry.text("text")
+            for token, entry in zip(ids, entries, strict=True)
+            if token >= 0
+        },
     }

@@ -61,7 +61,7 @@ _WATCHED = (
     _Watched("levels", 0),
     _Watched("credits", 1),
     _Watched("lens_kl", 0, nan_is_absent=True),
-    _Watched("top_probabilities", 0),
+    _Watched("top_probabilities", 0, nan_is_absent=True),
     _Watched("model_value", None),
     _Watched("fidelity", None),
     _Watched("log_fidelity", None),

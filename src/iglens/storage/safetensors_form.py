@@ -10,6 +10,11 @@ from safetensors.numpy import load, save
 
 from ..errors import ArgumentError, ArtifactError
 from ..records import Attribution
+from .components_form import (
+    components_from_tensors,
+    components_tensors,
+    components_words,
+)
 from .fields import Fields
 from .header import check_schema, header_from_json, header_to_json
 from .shapes import ARRAYS, assembled
@@ -30,11 +35,13 @@ def safetensors_bytes(attribution: Attribution) -> bytes:
     metadata = header_to_json(attribution, attribution.flags) | {
         "token_texts": list(attribution.token_texts),
         "vocabulary": {str(i): text for i, text in attribution.vocabulary.items()},
+        "components": components_words(attribution.components),
     }
     tensors = {name: getattr(attribution, name) for name in ARRAYS} | {
         _TOLERANCE: np.array(attribution.readout.tolerance),
         _POWER: np.array(attribution.readout.power),
     }
+    tensors |= components_tensors(attribution.components)
     # the writer takes memory as it lies, whatever the strides say
     packed = {name: np.array(value, order="C") for name, value in tensors.items()}
     return save(packed, {KEY: json.dumps(metadata, allow_nan=False)})
@@ -80,7 +87,13 @@ def _words(fields: Fields, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     header = header_from_json(fields)
     lone = {name: _lone(name, tensors[name]) for name in _TENSORS - set(ARRAYS)}
     vocabulary = fields.record("vocabulary")
+    sizes = {
+        "rows": len(header["targets"]),
+        "segments": len(header["segments"]),
+        "text": len(fields.entries("token_texts")),
+    }
     return header | {
+        "components": components_from_tensors(fields, tensors, sizes),
         "readout": replace(
             header["readout"], tolerance=lone[_TOLERANCE], power=lone[_POWER]
         ),

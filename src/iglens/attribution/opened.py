@@ -1,0 +1,154 @@
+"""What a segment consists of, at one level below the parts of a block."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import ArgumentError
+from ..inside import Mixture, Writing
+from .path import Block, Level, Path
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What the parts of one kind have of something that is linear in gradients.
+
+    Attributes:
+        kind: What they are.
+        values: Their shares.
+        indices: Their numbers; -1 where they have none.
+        sources: The tokens they read from; -1 where they read from none.
+    """
+
+    kind: str
+    values: Float[Tensor, "rows parts"]
+    indices: Int[np.ndarray, " parts"]
+    sources: Int[np.ndarray, " parts"]
+
+    @classmethod
+    def numbered(cls, kind: str, values: Float[Tensor, "rows parts"]) -> "Shares":
+        """Parts that are counted from 0."""
+        count = values.shape[1]
+        return cls(kind, values, np.arange(count), np.full(count, -1))
+
+    @classmethod
+    def single(cls, kind: str, values: Float[Tensor, " rows"]) -> "Shares":
+        """One part without a number."""
+        return cls(kind, values[:, None], np.array([-1]), np.array([-1]))
+
+    def blank(self, n_rows: int) -> "Shares":
+        """The same parts with zeros, for so many rows."""
+        zeros = self.values.new_zeros(n_rows, self.values.shape[1])
+        return replace(self, values=zeros)
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """A part of a block that is opened.
+
+    Attributes:
+        segment: Its index on the path.
+        block: The block.
+        part: Which of its parts.
+        writing: How its update is written.
+    """
+
+    segment: int
+    block: Block
+    part: int
+    writing: Writing | Mixture
+
+    @property
+    def strokes(self) -> list[tuple[int, int, float]]:
+        """(start, end, weight), counted among all states that are read."""
+        assert self.block.parts is not None  # only these are opened
+        first = self.block.start
+        found = self.block.parts.strokes(self.part)
+        return [(first + start, first + end, weight) for start, end, weight in found]
+
+    def shares(
+        self, gradient: Float[Tensor, "rows d_model"], by: Level
+    ) -> list[Shares]:
+        """Shares of everything inside, for one gradient per traced row.
+
+        They add up to the product of gradient and update, but for rounding.
+        """
+        if isinstance(self.writing, Mixture):
+            return [_experts(self.writing, gradient)]
+        rest = self.writing.offsets(gradient).items()
+        fixed = [Shares.single(kind, values) for kind, values in rest]
+        if by == "neuron":
+            neurons = self.writing.neurons(gradient)
+            return [Shares.numbered("neuron", neurons), *fixed]
+        heads = self.writing.heads(gradient)
+        if by == "head":
+            return [Shares.numbered("head", heads), *fixed]
+        return [*_read(self.writing.sources(gradient), heads), *fixed]
+
+
+def _experts(mixture: Mixture, gradient: Float[Tensor, "rows d_model"]) -> Shares:
+    """What every expert gives that the router chose at some row."""
+    slots = mixture.experts(gradient)
+    chosen = mixture.ids.unique()
+    values = slots.new_zeros(len(slots), len(chosen))
+    values.scatter_add_(1, torch.searchsorted(chosen, mixture.ids), slots)
+    none = np.full(len(chosen), -1)
+    return Shares("expert", values, chosen.cpu().numpy(), none)
+
+
+def _read(
+    read: Float[Tensor, "rows heads tokens"], heads: Float[Tensor, "rows heads"]
+) -> list[Shares]:
+    """What heads read from tokens, and what they gave besides."""
+    n_heads, n_tokens = read.shape[1:]
+    pairs = np.indices((n_heads, n_tokens)).reshape(2, -1)
+    besides = heads - read.sum(2)
+    return [
+        Shares("source", read.flatten(1), pairs[0], pairs[1]),
+        Shares.numbered("head bias", besides),
+    ]
+
+
+def openings(path: Path, by: Level) -> tuple[list[Opening], dict[int, str]]:
+    """Which segments of a path are opened, and why others are not.
+
+    Raises:
+        ArgumentError: If none is.
+    """
+    found, reasons, segment = [], {}, 0
+    for block in path.blocks:
+        if block.parts is None:
+            single = block.after == block.layer - 1
+            usual = "the trace does not hold it" if single else "layers are merged"
+            reasons[segment] = path.trace.whole.get(block.layer, usual)
+            segment += 1
+            continue
+        written = block.parts.writings or ("the trace was not made for it",)
+        for part in range(len(block.parts.names)):
+            writing = written[min(part, len(written) - 1)]
+            if isinstance(writing, str):
+                reasons[segment] = writing
+            elif (reason := _closed(writing, by)) is not None:
+                reasons[segment] = reason
+            else:
+                found.append(Opening(segment, block, part, writing))
+            segment += 1
+    if not found:
+        why = next(iter(reasons.values()))
+        raise ArgumentError(f"Nothing on this path can be opened by {by}: {why}.")
+    return found, reasons
+
+
+def _closed(writing: Writing | Mixture, by: Level) -> str | None:
+    """Why a part cannot be opened; None if it can."""
+    if isinstance(writing, Mixture):
+        return None if by == "neuron" else "it has experts, no heads"
+    if by == "neuron":
+        return None if writing.has_neurons else writing.neurons_reason or "no neurons"
+    if writing.n_heads is None:
+        return writing.heads_reason or "it has no heads"
+    unread = by == "source" and isinstance(writing.attended, str)
+    return str(writing.attended) if unread else None
