@@ -80,6 +80,7 @@ def refusal(capsys):
         (("--target", "@kl", "--contrast", "@rival"), "has no rival: only a token"),
         (("--target", "@entropy", "--contrast", " Paris"), "make no contrast"),
         (("--answer", ""), "`answer` is empty: there is nothing to explain."),
+        (("--baseline", "corpus"), "corpus:FILE, prompt:TEXT, or a vector (vector:"),
     ],
     ids=str,
 )

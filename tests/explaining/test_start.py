@@ -72,11 +72,12 @@ def test_several_starts_are_averaged(decoder):
 @pytest.mark.parametrize(
     ("baseline", "error", "said"),
     [
-        ("prompt:of", ArgumentError, "tokens, but position 5 is predicted by token 4"),
+        ("prompt:of", ArgumentError, "but position 5 is predicted by token 4"),
         ("prompt:", ArgumentError, "empty"),
         ("corpus:nowhere.json", ArtifactError, "nowhere.json cannot be read"),
         ("corpus:nowhere.txt", ArtifactError, "nowhere.txt cannot be read"),
         ("corpse:x", ArgumentError, "known are embedding"),
+        ("corpus", ArgumentError, "paper-mean, corpus:FILE, prompt:TEXT, or a vector"),
         ([], ArgumentError, "empty list"),
         (np.zeros(3, np.float32), ArgumentError, "shape"),
     ],
