@@ -7,6 +7,7 @@ from iglens.model.experiments import (
     Case,
     differ,
     frozen,
+    gates_alone,
     linear_width,
     mixes_tokens,
     separate_heads,
@@ -132,6 +133,33 @@ def test_heads_with_places_of_their_own_are_counted():
     assert separate_heads(writing(lambda x: x), ATTENDED) == (HEADS, None)
     gated = separate_heads(writing(lambda x: x * 0.3), ATTENDED)
     assert gated == (HEADS, None)
+
+
+GATE = torch.randn(5, HEADS * HEAD, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda x: x, True),
+        (lambda x: x * GATE, True),
+        (lambda x: x + 1, False),
+        (lambda x: x.square(), False),
+        (lambda x: x.unflatten(-1, (HEADS, HEAD)).flip(-1).flatten(-2), False),
+        (lambda x: nn.functional.rms_norm(x.unflatten(-1, (HEADS, HEAD)), (HEAD,))
+         .flatten(-2), False),
+    ],
+)  # fmt: skip
+def test_factors_alone_are_told_from_anything_else(change, expected):
+    read = torch.randn(1, 5, HEADS, HEAD, generator=torch.Generator().manual_seed(1))
+
+    def written(head):
+        mixed = read.clone()
+        if head is not None:
+            mixed[:, :, head] = 1 - 2 * mixed[:, :, head]
+        return change(mixed.flatten(-2))
+
+    assert gates_alone(written, read) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 import transformers as hf
 from families import SIZES, build, left_as_it_was, part, randomise, some_ids
 
+from conformance import tiny
 from iglens import ArgumentError, Decoder
 from iglens.inside import Writing
 from iglens.model.between import capture_parts
@@ -197,9 +198,64 @@ def test_the_pass_gives_what_it_gives_without_being_watched():
         assert torch.equal(one.captured.logits, other.captured.logits)
 
 
-def test_a_norm_of_the_sum_is_refused():
-    found, _ = written(decoder_of("opt with a projection"))
-    assert all("normed together" in reason for reason in found[0, 1])
+@torch.no_grad()
+def test_a_norm_of_the_sum_is_frozen_and_the_state_is_a_part():
+    decoder = decoder_of("opt with a projection")
+    found, taken = written(decoder)
+    attention, mlp = found[0, 2]
+    gradient = gradients(attention)
+    assert attention.offsets(gradient).keys() == {"bias", "norm offset", "carry"}
+    layer = decoder.model.model.decoder.layers[1]
+    start = taken[0].captured.states[1]
+    y, norm = layer.self_attn.out_proj(attention.taken), layer.self_attn_layer_norm
+    centred = [z - z.mean(-1, keepdim=True) for z in (start, start + y)]
+    scale = (centred[1].square().mean(-1, keepdim=True) + norm.eps).sqrt()
+    kept = norm.weight * centred[0] / scale - start
+    torch.testing.assert_close(
+        attention.offsets(gradient)["carry"], (gradient * kept).sum(1)
+    )
+    for writing in (attention, mlp):
+        rest = writing.rest(gradient, shares_of(writing, gradient))
+        assert (rest.abs() < 1e-9).all()
+
+
+def test_a_scaled_state_is_a_part():
+    model = tiny.build(tiny.CAUSAL, "gemma4_text", torch.float32)
+    for block in model.model.layers:
+        block.layer_scalar.fill_(0.7)
+    found, taken = written(Decoder(model))
+    for (text, layer), writings in found.items():
+        *others, last = writings
+        gradient = gradients(last)
+        assert not any("carry" in w.offsets(gradient) for w in others)
+        before = taken[text].between[layer][-1].double()
+        torch.testing.assert_close(
+            last.offsets(gradient)["carry"], -0.3 * (gradient * before).sum(1)
+        )
+
+
+GATED = {"qwen3_next": [4], "afmoe": [1, 2, 3, 4]}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", GATED)
+def test_factors_between_heads_and_writer_are_part_of_what_they_read(model_type):
+    decoder = Decoder(tiny.build(tiny.CAUSAL, model_type, torch.float32))
+    found, _ = written(decoder, sources=True)
+    for layer in GATED[model_type]:
+        attention = found[0, layer][0]
+        assert attention.attended.gate is not None
+        gradient = gradients(attention)
+        gap = attention.sources(gradient).sum(2) - attention.heads(gradient)
+        assert gap.abs().max() < 1e-4 * attention.heads(gradient).abs().max()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sink_that_scales_after_the_weights_is_refused():
+    """Its eager function gives weights that are not those it multiplies with."""
+    model = tiny.build(tiny.CAUSAL, "granite_swa", torch.float32)
+    found, _ = written(Decoder(model), sources=True)
+    assert "are not what its heads give" in found[0, 1][0].attended
 
 
 @pytest.mark.parametrize("name", ["o_proj", "down_proj"])
@@ -336,3 +392,49 @@ def test_weights_that_are_not_those_of_the_pass_are_refused(monkeypatch):
     for attention, _ in found.values():
         assert "are not what its heads give" in attention.attended
         assert attention.heads(gradients(attention)).shape[1] == 4
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_adapters_are_part_of_what_writes():
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(
+        r=4,
+        target_modules=["o_proj", "v_proj", "down_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    model = peft.get_peft_model(model_of("qwen2", torch.float32), config).double()
+    decoder = Decoder(model.eval())
+    found, _ = written(decoder, sources=True)
+    for attention, mlp in found.values():
+        for writing in (attention, mlp):
+            gradient = gradients(writing)
+            shares = shares_of(writing, gradient)
+            size = gradient.norm(dim=1) * writing.update.norm(dim=1)
+            assert (writing.rest(gradient, shares).abs() <= 1e-9 * size).all()
+        assert attention.attended.bias.abs().max() > 0.1
+        gap = attention.attended.read().flatten(1) - attention.taken
+        assert gap.abs().max() < 1e-5
+
+
+@pytest.mark.embedded
+def test_the_parts_of_the_embedded_model_add_up(embedded):
+    ids = torch.tensor(embedded.encode("The capital of France is Paris. Rome is in"))
+    found, _ = written(embedded, [ids], [torch.arange(1, len(ids))], sources=True)
+    assert len(found) == 30
+    for attention, mlp in found.values():
+        gradient = gradients(attention)
+        heads = attention.heads(gradient)
+        sources = attention.sources(gradient)
+        assert heads.shape == (len(ids) - 1, 9)
+        assert sources.shape == (len(ids) - 1, 9, len(ids))
+        size = attention.pull(gradient).norm(dim=1) * attention.taken.norm(dim=1)
+        assert ((sources.sum(2) - heads).abs() < 1e-5 * size[:, None]).all()
+        for writing, shares in (
+            (attention, heads),
+            (mlp, mlp.neurons(gradients(mlp))),
+        ):
+            gradient = gradients(writing)
+            size = gradient.norm(dim=1) * writing.update.norm(dim=1)
+            assert (writing.rest(gradient, shares).abs() < 1e-5 * size).all()

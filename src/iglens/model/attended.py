@@ -76,18 +76,32 @@ class Values:
             self.outputs.append((module, args[0], output))
 
     def source(self, value: Tensor) -> ValueSource | None:
-        """The module whose output these values are a view of."""
-        memory = value.untyped_storage().data_ptr()
+        """The module whose output these values are a view of, or a copy (a cache's)."""
         for module, taken, output in self.outputs:
-            if output.untyped_storage().data_ptr() != memory:
-                continue
             if not output.is_contiguous():
-                return None
-            offset = int(value.storage_offset()) - int(output.storage_offset())
-            view = (value.shape, tuple(value.stride()), offset)
+                continue
+            same = _in_order(output, value)
+            if (
+                output.untyped_storage().data_ptr()
+                == value.untyped_storage().data_ptr()
+            ):
+                same = value
+            if same is None:
+                continue
+            offset = int(same.storage_offset()) - int(output.storage_offset())
+            view = (same.shape, tuple(same.stride()), offset)
             like = taken.flatten(0, -2)[:1].clone()
             return ValueSource(module, like, output.shape, view)
         return None
+
+
+def _in_order(output: Tensor, value: Tensor) -> Tensor | None:
+    """A view of an output as heads and their width, if it is the values."""
+    n_texts, groups, tokens, width = value.shape
+    if output.shape != (n_texts, tokens, groups * width):
+        return None
+    found = output.unflatten(-1, (groups, width)).transpose(1, 2)
+    return found if torch.equal(found, value) else None
 
 
 def taken_call(
