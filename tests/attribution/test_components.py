@@ -1,0 +1,420 @@
+"""Heads, neurons and source tokens: brute force, axioms, planted models, every sum."""
+
+import families
+import numpy as np
+import oracle
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import iglens
+from iglens.attribution.components import largest
+from iglens.attribution.strokes import turns
+from iglens.errors import ArgumentError
+
+IDS = [3, 1, 4, 1, 5, 9]
+AT = [2, 4, 6]
+TOKEN = iglens.Target((7,), "x")
+CONTRAST = iglens.Target((7,), "x", (11,), "y")
+WRITERS = {  # attention and MLP of block 2, by their names in each family
+    "llama": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
+    "qwen3": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
+    "mistral": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
+    "gemma3": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
+    "olmo2": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
+    "gpt2": ("transformer.h.1.attn.c_proj", "transformer.h.1.mlp.c_proj"),
+    "neox": (
+        "gpt_neox.layers.1.attention.dense",
+        "gpt_neox.layers.1.mlp.dense_4h_to_h",
+    ),
+    "phi": ("model.layers.1.self_attn.dense", "model.layers.1.mlp.fc2"),
+}
+POST_NORMS = {
+    "gemma3": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+}
+PARALLEL = ("neox", "phi")
+LEVELS = ["head", "neuron", "source"]
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """Decoder, trace and result of a family, made once."""
+    known = {}
+
+    def get(family, by, target=TOKEN, **options):
+        key = family, by
+        if key not in known:
+            decoder = iglens.Decoder(families.build(family).double())
+            known[key] = decoder, decoder.trace(IDS, AT, by=by)
+        decoder, trace = known[key]
+        result = iglens.attribute(trace, target, by=by, **options)
+        return decoder, trace, result
+
+    return get
+
+
+@pytest.mark.parametrize("family", WRITERS)
+@pytest.mark.parametrize("by", LEVELS)
+def test_parts_and_others_are_every_segments_credit(opened, family, by):
+    _, trace, result = opened(family, by)
+    inside = result.components
+    np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
+    held = np.unique(inside.segments)
+    assert np.abs(inside.others[:, held]).max() < 1e-9
+    assert inside.certified
+    assert np.nanmax(inside.residual) <= 1e-6
+    layers = iglens.attribute(trace, TOKEN)
+    np.testing.assert_allclose(result.by_layer.credits, layers.credits, atol=1e-12)
+
+
+def level(decoder, family, target, unit):
+    """The oracle's level: the model's own modules, whole logits, float64."""
+    known = families.FAMILIES[family]
+    norm, head = (decoder.model.get_submodule(n) for n in (known.norm, known.head))
+
+    def of(states):
+        z = known.post(head(norm(states)))
+        value = oracle.level(z, list(target.ids), unit)
+        if target.against:
+            value = value - oracle.level(z, list(target.against), unit)
+        return value
+
+    return of
+
+
+def given_to(decoder, name):
+    """What a module takes and gives at the explained rows, by a hook of our own."""
+    kept = {}
+    module = decoder.model.get_submodule(name)
+    hook = module.register_forward_hook(
+        lambda m, args, out: kept.update(taken=args[0], given=out)
+    )
+    with torch.no_grad():
+        decoder.model(torch.tensor([IDS]))
+    hook.remove()
+    rows = torch.tensor(AT) - 1
+    taken, given = (kept[side].reshape(len(IDS), -1)[rows] for side in kept)
+    return module, taken, given
+
+
+def columns(module):
+    """What the writer makes of every entry of what it takes: width x d_model."""
+    weight = module.weight.detach()
+    return weight if weight.shape[0] == module.__dict__.get("nx", -1) else weight.T
+
+
+def vectors(decoder, family, part):
+    """The vector that every entry of the writer's input adds, post-norm frozen."""
+    module, taken, given = given_to(decoder, WRITERS[family][part])
+    matrix = columns(module)
+    if family in POST_NORMS:
+        block = decoder.model.get_submodule("model.layers.1")
+        norm = getattr(block, POST_NORMS[family][part])
+        gain = norm.weight.detach() + (1 if family == "gemma3" else 0)
+        eps = getattr(norm, "eps", None) or norm.variance_epsilon
+        scale = (given.square().mean(1) + eps).sqrt()
+        return taken[:, :, None] * matrix * (gain / scale[:, None])[:, None]
+    return taken[:, :, None] * matrix
+
+
+def gradients(decoder, family, trace, part, target, unit):
+    """The closed gradient of block 2's part, by brute force, per row."""
+    of, parted = level(decoder, family, target, unit), trace.inside[2]
+    found = []
+    for row in range(len(AT)):
+        start, end = trace.states[1, row], trace.states[2, row]
+        inner = [*parted.inner(start[None], end[None], slice(row, row + 1))[:, 0]]
+        every = [start, *inner, end]
+        total = torch.zeros_like(start)
+        for a, b, weight in parted.strokes(part):
+            g = oracle.average_gradient(of, every[a], every[b])
+            step = every[b] - every[a]
+            with torch.no_grad():
+                change = (of(every[b][None]) - of(every[a][None]))[0]
+            missed = change - g @ step
+            total += weight * (g + missed * step / step.square().sum())
+        found.append(total)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("family", WRITERS)
+@pytest.mark.parametrize("by", ["head", "neuron"])
+def test_brute_force_gives_the_same(opened, family, by):
+    unit, target = "probability", CONTRAST
+    decoder, trace, result = opened(family, by, target, unit=unit)
+    part = 0 if by == "head" else 1
+    g = gradients(decoder, family, trace, part, target, unit)
+    expected = (vectors(decoder, family, part) * g[:, None]).sum(2)
+    if by == "head":
+        n_heads = decoder.model.config.num_attention_heads
+        expected = expected.unflatten(1, (n_heads, -1)).sum(2)
+    inside, segment = result.components, 2 + part
+    mine = [
+        i
+        for i, kind in enumerate(inside.kinds)
+        if kind == by and inside.segments[i] == segment
+    ]
+    assert inside.indices[mine].tolist() == list(range(expected.shape[1]))
+    np.testing.assert_allclose(inside.credits[:, mine], expected, atol=2e-9)
+
+
+@pytest.mark.parametrize("unit", ["log_probability", "log_odds"])
+def test_other_units_too(opened, unit):
+    decoder, trace, result = opened("llama", "head", TOKEN, unit=unit)
+    g = gradients(decoder, "llama", trace, 0, TOKEN, unit)
+    expected = (vectors(decoder, "llama", 0) * g[:, None]).sum(2)
+    expected = expected.unflatten(1, (4, -1)).sum(2)
+    inside = result.components
+    mine = (inside.segments == 2) & (np.array(inside.kinds) == "head")
+    np.testing.assert_allclose(inside.credits[:, mine], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_sources_and_what_is_besides_are_the_heads(opened, family):
+    _, _, heads = opened(family, "head")
+    _, _, result = opened(family, "source")
+    inside = result.components
+    kinds = np.array(inside.kinds)
+    for segment in np.unique(inside.segments):
+        here = inside.segments == segment
+        for head in range(4):
+            mine = (
+                here
+                & (inside.indices == head)
+                & np.isin(kinds, ["source", "head bias"])
+            )
+            whole = (heads.components.segments == segment) & (
+                heads.components.indices == head
+            )
+            np.testing.assert_allclose(
+                inside.credits[:, mine].sum(1),
+                heads.components.credits[:, whole][:, 0],
+                atol=1e-12,
+            )
+        sources = here & (kinds == "source")
+        np.testing.assert_allclose(
+            inside.tokens[:, segment].sum(1),
+            inside.credits[:, sources].sum(1),
+            atol=1e-12,
+        )
+
+
+def test_nothing_is_read_from_later_tokens(opened):
+    _, _, result = opened("llama", "source")
+    for row, position in enumerate(AT):
+        assert (result.components.tokens[row, :, position:] == 0).all()
+        assert np.abs(result.components.tokens[row, :, :position]).min(1).max() > 0
+
+
+@pytest.mark.parametrize("by", LEVELS)
+def test_what_is_left_out_is_among_the_others(opened, by):
+    _, _, full = opened("llama", by)
+    _, _, short = opened("llama", by, top=2)
+    inside = short.components
+    np.testing.assert_allclose(inside.totals, full.credits, atol=1e-12)
+    assert len(inside.kinds) < len(full.components.kinds)
+    np.testing.assert_array_equal(inside.n_parts, full.components.n_parts)
+    for row in range(len(AT)):
+        assert inside.largest(row, 2) == sorted(
+            inside.largest(row, 2), key=lambda i: -abs(inside.credits[row, i])
+        )
+        best = full.components.largest(row, 1)[0]
+        kept = inside.largest(row, 1)[0]
+        assert inside.credits[row, kept] == full.components.credits[row, best]
+    if by == "source":
+        np.testing.assert_array_equal(inside.tokens, full.components.tokens)
+
+
+def test_several_targets_at_one_position_are_as_each_alone(opened):
+    _, trace, _ = opened("llama", "head")
+    targets = [TOKEN, CONTRAST, iglens.Target((2, 5), "s")]
+    together = iglens.attribute(trace, targets, by="head")
+    for number, target in enumerate(targets):
+        alone = iglens.attribute(trace, target, by="head")
+        rows = [r for r, t in enumerate(together.targets) if t == target]
+        np.testing.assert_allclose(
+            together.select(rows).components.credits,
+            alone.components.credits,
+            atol=1e-12,
+        )
+    assert [g.tolist() for g in turns(torch.tensor([0, 0, 1, 1, 1]))] == [
+        [0, 2],
+        [1, 3],
+        [4],
+    ]
+
+
+def test_credits_are_linear_in_the_target(opened):
+    """A contrast is the difference of its sides, part by part."""
+    _, trace, _ = opened("llama", "neuron")
+    one, other, both = (
+        iglens.attribute(trace, t, by="neuron").components.credits
+        for t in (TOKEN, iglens.Target((11,), "y"), CONTRAST)
+    )
+    np.testing.assert_allclose(one - other, both, atol=1e-9)
+
+
+def plain(**changes):
+    """A GPT-2 of one block that tests may plant weights in."""
+    torch.manual_seed(0)
+    sizes = {"n_layer": 1, "n_embd": 16, "n_head": 4, "vocab_size": 23}
+    model = GPT2LMHeadModel(GPT2Config(**sizes | changes, tie_word_embeddings=False))
+    return model.double().eval()
+
+
+def heads_of(model, by="head", target=TOKEN):
+    decoder = iglens.Decoder(model)
+    trace = decoder.trace(IDS, [6], by=by)
+    result = iglens.attribute(trace, target, by=by)
+    inside = result.components
+    mine = np.array(inside.kinds) == ("source" if by == "source" else by)
+    return result, inside.credits[0, mine]
+
+
+def test_heads_that_cancel_get_opposite_credits_and_together_none():
+    model = plain()
+    attention = model.transformer.h[0].attn
+    with torch.no_grad():
+        qkv = attention.c_attn.weight.view(16, 3, 4, 4)
+        qkv[:, :, 1] = qkv[:, :, 0]
+        attention.c_attn.bias.zero_()
+        attention.c_proj.bias.fill_(0.1)
+        out = attention.c_proj.weight.view(4, 4, 16)
+        out[1] = -out[0]
+        out[2:] = 0
+    result, heads = heads_of(model)
+    bias = result.components.kinds.index("bias")
+    rest = result.credits[0, 0] - result.components.credits[0, bias]
+    assert abs(rest) < 1e-12 < abs(heads[0])
+    assert heads[0] == pytest.approx(-heads[1], abs=1e-12)
+    np.testing.assert_allclose(heads[2:], 0, atol=1e-15)
+
+
+def test_permuted_heads_have_permuted_credits():
+    model, order = plain(), [2, 0, 3, 1]
+    _, before = heads_of(model)
+    attention = model.transformer.h[0].attn
+    with torch.no_grad():
+        for tensor in (attention.c_attn.weight, attention.c_attn.bias):
+            view = tensor.view(*tensor.shape[:-1], 3, 4, 4)
+            view.copy_(view[..., order, :].clone())
+        view = attention.c_proj.weight.view(4, 4, 16)
+        view.copy_(view[order].clone())
+    _, after = heads_of(model)
+    np.testing.assert_allclose(after, before[order], atol=1e-12)
+
+
+def test_a_planted_neuron_gets_the_credit():
+    """One neuron fires and writes the answer's direction; all others write nothing."""
+    model = plain(activation_function="relu")
+    mlp, neuron, token = model.transformer.h[0].mlp, 37, 7
+    with torch.no_grad():
+        mlp.c_fc.weight.zero_()
+        mlp.c_fc.bias.zero_()
+        mlp.c_fc.bias[neuron] = 1.0
+        mlp.c_proj.weight.zero_()
+        mlp.c_proj.bias.zero_()
+        mlp.c_proj.weight[neuron] = 8 * model.lm_head.weight[token]
+    result, neurons = heads_of(model, "neuron")
+    assert abs(result.credits[0, 1]) > 1e-3
+    assert neurons[neuron] == pytest.approx(result.credits[0, 1], abs=1e-12)
+    assert np.count_nonzero(neurons) == 1
+
+
+def test_a_planted_head_reads_the_planted_token():
+    """One head looks at one token alone, and writes what that token is."""
+    model, head, source = plain(), 2, 3
+    attention = model.transformer.h[0].attn
+    with torch.no_grad():
+        attention.c_attn.bias.zero_()
+        attention.c_proj.bias.zero_()
+        out = attention.c_proj.weight.view(4, 4, 16)
+        out[[0, 1, 3]] = 0
+        marked = model.transformer.h[0].ln_1(
+            model.transformer.wte.weight[IDS] + model.transformer.wpe.weight[: len(IDS)]
+        )
+        keys = attention.c_attn.weight[:, 16:32].view(16, 4, 4)
+        queries = attention.c_attn.weight[:, :16].view(16, 4, 4)
+        sharp = torch.linalg.pinv(marked)[:, source]
+        keys[:, head] = sharp[:, None] * 60
+        last = torch.linalg.pinv(marked)[:, len(IDS) - 1]
+        queries[:, head] = last[:, None] * 60
+    result, _ = heads_of(model)
+    result, pairs = heads_of(model, "source")
+    inside = result.components
+    best = inside.largest(0, 1)[0]
+    assert (inside.indices[best], inside.sources[best]) == (head, source)
+    assert inside.credits[0, best] == pytest.approx(result.credits[0, 0], rel=1e-6)
+
+
+def test_a_part_that_writes_nothing_gets_nothing():
+    model = plain()
+    with torch.no_grad():
+        model.transformer.h[0].attn.c_proj.weight.view(4, 4, 16)[1] = 0
+    _, heads = heads_of(model)
+    assert heads[1] == 0
+    assert np.abs(np.delete(heads, 1)).min() > 0
+
+
+def test_an_experts_credit_is_what_it_wrote():
+    decoder = iglens.Decoder(families.build("qwen3 moe").double())
+    trace = decoder.trace(IDS, AT, by="neuron")
+    result = iglens.attribute(trace, TOKEN, by="neuron")
+    inside = result.components
+    assert set(inside.kinds) == {"expert"}
+    assert inside.indices.max() < 4
+    np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
+    held = np.unique(inside.segments)
+    assert np.abs(inside.others[:, held]).max() < 1e-9
+
+
+@pytest.mark.parametrize("extension", ["json", "safetensors"])
+def test_files_bring_it_back(opened, tmp_path, extension):
+    _, _, result = opened("gemma3", "source", top=3)
+    file = tmp_path / f"x.{extension}"
+    result.save(file)
+    found = iglens.Attribution.load(file).components
+    for name, value in vars(result.components).items():
+        other = getattr(found, name)
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(other, value)
+        else:
+            assert other == value
+
+
+def test_the_table_adds_up(opened):
+    _, _, result = opened("llama", "head", top=2)
+    table = result.to_pandas()
+    total = table.groupby("row").credit.sum()
+    np.testing.assert_allclose(total, result.final - result.baseline, atol=1e-12)
+    by_segment = table.groupby(["row", "layer", "component"], sort=False).credit.sum()
+    np.testing.assert_allclose(
+        by_segment.to_numpy().reshape(result.credits.shape), result.credits, atol=1e-12
+    )
+    inside = table[table.inside == "head"]
+    assert inside["index"].between(0, 3).all()
+    assert set(table.inside.dropna()) == {"head", "others"}
+
+
+def test_what_cannot_be_opened_says_why(opened):
+    decoder, trace, _ = opened("llama", "head")
+    with pytest.raises(ArgumentError, match="only levels of tokens can"):
+        iglens.attribute(trace, iglens.ENTROPY, by="head")
+    with pytest.raises(ArgumentError, match="close on the observed credits"):
+        iglens.attribute(trace, TOKEN, by="head", estimator=iglens.Gradient())
+    with pytest.raises(ArgumentError, match="was not asked for"):
+        iglens.attribute(trace, TOKEN, by="source")
+    shallow = decoder.trace(IDS, AT, by="sublayer")
+    with pytest.raises(ArgumentError, match="the trace was not made for it"):
+        iglens.attribute(shallow, TOKEN, by="head")
+    reasons = iglens.attribute(trace, TOKEN, by="head").components.reasons
+    assert list(reasons) == [1, 3, 5]
+
+
+def test_the_largest_of_every_row_are_kept():
+    values = np.array([[1.0, -5, 2, 0], [0, 0, 1, -3]])
+    assert largest(values, 1).tolist() == [False, True, False, True]
+    assert largest(values, None).all()
+    assert largest(values, 4).all()
+    assert largest(np.array([[np.nan, 1.0]]), 1).tolist() == [False, True]
