@@ -2,6 +2,7 @@
 
 import json
 
+import classifiers
 import pytest
 import torch
 from families import build, some_ids, tokenizer
@@ -141,6 +142,49 @@ def test_a_text_of_too_few_documents_for_a_lens(refusal, tiny_folder, tmp_path):
     (tmp_path / "one.txt").write_text("the capital of France is a city " * 30)
     fit = ("lens", "fit", tiny_folder, "--text", tmp_path / "one.txt")
     assert "at least 3 are needed" in refusal(*fit, "-o", tmp_path / "a.lens")
+
+
+@pytest.mark.parametrize("command", ["fit", "eval"])
+def test_a_reward_has_no_lens_that_could_be_judged(refusal, corpus, tmp_path, command):
+    saved_reward = tmp_path / "reward"
+    classifiers.build("llama", 1).save_pretrained(saved_reward)
+    tokenizer(chat=True).save_pretrained(saved_reward)
+    lens = ("--lens", "logit") if command == "eval" else ("-o", tmp_path / "a.lens")
+    said = refusal("lens", command, saved_reward, "--text", corpus, *lens)
+    assert "no distribution" in said
+    assert "Read the raw states: `--lens logit`." in said
+    assert not (tmp_path / "a.lens").exists()
+
+
+@pytest.mark.parametrize("option", ["--rivals=1", "--promotion"])
+def test_a_reward_has_no_rivals(refusal, tmp_path, option):
+    classifiers.build("llama", 1).save_pretrained(tmp_path)
+    tokenizer(chat=True).save_pretrained(tmp_path)
+    said = refusal("explain", TEXT, "-m", tmp_path, option)
+    assert "no distribution" in said
+    assert "only a level" in said
+
+
+def test_a_classifier_writes_no_text_to_fit_on(refusal, tmp_path):
+    classifiers.build("llama", 2).save_pretrained(tmp_path)
+    tokenizer(chat=True).save_pretrained(tmp_path)
+    said = refusal("lens", "fit", tmp_path, "-o", tmp_path / "a.lens")
+    assert "cannot generate text of its own. Give some: `--text` or" in said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "line"),
+    [
+        ("The capital of Franc", "e is", "makes [' France', ' is'] of it"),
+        ("The capital of France ", "Rome", "as in ' Rome'."),
+    ],
+)
+def test_an_answer_whose_border_lies_inside_a_token(
+    refusal, tiny_folder, prompt, answer, line
+):
+    said = refusal("explain", prompt, "-m", tiny_folder, "--answer", answer)
+    assert "does not continue the prompt's tokens" in said
+    assert line in said
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

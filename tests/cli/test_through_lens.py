@@ -119,6 +119,14 @@ def test_two_prompts_are_compared_through_it(call, fitted):
     base, final = found["baseline"][0], found["final"][0]
     assert base + sum(found["credits"][0]) == pytest.approx(final, abs=1e-12)
     assert found["writes"] != found["credits"]
+    _, out, _ = call("diff", TEXT, other, *PARIS, "--lens", fitted)
+    assert out.count("' Paris' through the ridge ") == 1
+    wrote, moved = sum(found["writes"][0]), sum(found["credits"][0])
+    said = " ".join(out.split())
+    assert f"lens: {wrote:+.3f} of a difference of {moved:+.3f} the blocks" in said
+    assert f"wrote, {moved - wrote:+.3f} the lens changed." in said
+    _, out, _ = call("diff", TEXT, other, *PARIS)
+    assert "the lens changed" not in out
 
 
 def test_results_through_two_lenses_are_not_compared(call, fitted, tmp_path):

@@ -96,8 +96,8 @@ def judged(
     """
     if trace.measure != "total_variation":
         raise ArgumentError(
-            "This is about how probability moves between tokens, but these logits have "
-            "no distribution. Use `attribute`."
+            "These logits are of no distribution (a reward, or labels that are judged "
+            "one by one): nothing has rivals or a promotion, only a level."
         )
     rows = resolve_rows(trace, targets)
     for target in rows.targets:

@@ -167,6 +167,7 @@ def _show(
     from rich.text import Text
 
     from ..report.difference import choices, render, sentence, sides, verdict
+    from ..report.through_lens import difference_sentences
 
     console = Console(highlight=False)
     console.print(Text(choices(found), style="dim"))
@@ -175,6 +176,8 @@ def _show(
     console.print()
     for row in range(found.n_rows):
         console.print(Text(sentence(found, row)))
+    for line in difference_sentences(found):
+        console.print(Text(line))
     console.print()
     console.print(render(found, console.width))
     console.print()

@@ -21,7 +21,7 @@ from .lens_scores import (
     rows_at_once,
     spread,
 )
-from .lens_text import Corpus, Piece, encoded, generated
+from .lens_text import Corpus, Piece, check_distribution, encoded, generated
 
 SEED = 1_000_001
 """Of the text that a lens is judged on, so that it is not the text of a fit."""
@@ -134,6 +134,7 @@ def evaluate_on(
 
     Of more tokens than wanted, evenly spaced ones are read.
     """
+    check_distribution(decoder)
     chosen = _layers(decoder, lens, layers)
     raw, fitted = scores_on(
         decoder,

@@ -15,6 +15,7 @@ from .lens_moments import MEMORY
 from .lens_parts import Parts, gather
 from .lens_polish import Polish, Polisher
 from .lens_ridge import fit_on, fitted_layers, info_of
+from .lens_text import check_distribution
 from .ridge import check_penalty
 
 
@@ -114,6 +115,7 @@ def fit(
     progress: Progress = silent,
 ) -> Fitted:
     """As `fit_lens`, with the text; `source` says where that comes from."""
+    check_distribution(decoder)
     chosen = fitted_layers(decoder, layers)  # before the model runs
     if ridge is not None:
         check_penalty(ridge)

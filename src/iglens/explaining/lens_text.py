@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ArgumentError, ArtifactError
+from ..errors import ArgumentError, ArtifactError, UnsupportedModelError
 from ..model.child import Progress, silent
 from ..model.decoder import Decoder
 from ..model.generate import Sampling, continuations
@@ -151,6 +151,23 @@ def encoded(
     return Corpus(tuple(documents), source)
 
 
+def check_distribution(decoder: Decoder) -> None:
+    """Refuse a head whose logits are of no distribution.
+
+    A lens is fitted and judged by divergences of distributions. Those of such a head
+    would all be 0, whatever the lens.
+
+    Raises:
+        ArgumentError: If the model rewards, or judges labels one by one.
+    """
+    if decoder.unit(None) == "logit":
+        raise ArgumentError(
+            f"The logits of {decoder.info.id} are of no distribution (a reward, or "
+            "labels that are judged one by one), so no divergence says how good a lens "
+            "is. Read the raw states: `--lens logit`."
+        )
+
+
 def generated(
     decoder: Decoder, tokens: int, seed: int, progress: Progress = silent
 ) -> Corpus:
@@ -168,6 +185,11 @@ def generated(
     Raises:
         UnsupportedModelError: If the model cannot generate.
     """
+    if getattr(decoder.model, "generation_config", None) is None:
+        raise UnsupportedModelError(
+            f"{type(decoder.model).__name__} cannot generate text of its own. Give "
+            "some: `--text` or `--dataset`, in Python `texts`."
+        )
     length = min(GENERATED, decoder.context or GENERATED)
     starts = _starts(decoder, length)
     documents: list[tuple[Piece, ...]] = []

@@ -22,6 +22,7 @@ from .cells import (
 )
 from .terminal import TALL_ROWS
 from .text import between, format_credit, format_level, heading, target_name
+from .through_lens import difference_sentences
 from .visible import marked, visible
 
 EXCERPT = 60
@@ -32,7 +33,7 @@ def summary(difference: Difference) -> str:
     """What is compared, a sentence per row, and what it rests on."""
     lines = [choices(difference), *sides(difference)]
     lines += [sentence(difference, row) for row in range(difference.n_rows)]
-    lines.append(verdict(difference))
+    lines += [*difference_sentences(difference), verdict(difference)]
     lines += [f"Note: {note}" for note in difference.notes]
     return "\n".join(lines)
 

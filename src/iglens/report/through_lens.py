@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..records import Attribution
+from ..records.difference import Difference
 from .cells import CELL, Line, credit_cell, label_width, lines_of, scales_of
 from .terminal import TALL_ROWS
 from .text import format_credit, format_level, target_name
@@ -23,6 +24,24 @@ def lens_sentences(attribution: Attribution) -> list[str]:
     if attribution.lens == "logit":
         return []
     return [_sentence(attribution, row) for row in range(attribution.n_rows)]
+
+
+def difference_sentences(difference: Difference) -> list[str]:
+    """Per row what blocks and lens made of the difference; none without a lens."""
+    if difference.a.lens == "logit":
+        return []
+    found = []
+    for row in range(difference.n_rows):
+        unit, wrote = difference.units[row], float(difference.writes[row].sum())
+        if np.isfinite(wrote):
+            whole = float(difference.credits[row].sum())
+            found.append(
+                f"{target_name(difference.targets[row])} through the "
+                f"{visible(difference.a.lens)} lens: {format_credit(wrote, unit)} of a "
+                f"difference of {format_credit(whole, unit)} the blocks wrote, "
+                f"{format_credit(whole - wrote, unit)} the lens changed."
+            )
+    return found
 
 
 def _sentence(attribution: Attribution, row: int) -> str:
