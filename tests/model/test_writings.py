@@ -258,6 +258,49 @@ def test_a_sink_that_scales_after_the_weights_is_refused():
     assert "are not what its heads give" in found[0, 1][0].attended
 
 
+def test_a_part_that_is_changed_behind_its_writer_is_refused():
+    decoder = Decoder(build("llama", torch.float64))
+    assert decoder.sublayers.blocks
+    mlp = decoder.model.model.layers[1].mlp
+    mlp.register_forward_hook(lambda module, args, output: output * 1.001)
+    found, _ = written(decoder)
+    assert not any(isinstance(w, str) for w in (*found[0, 1], *found[0, 3]))
+    assert "is not the whole of its update" in found[0, 2][1]
+
+
+def test_a_norm_that_is_given_something_else_is_refused():
+    decoder = Decoder(build("gemma3", torch.float64))
+    assert decoder.sublayers.blocks
+    mlp = decoder.model.model.layers[1].mlp
+    mlp.register_forward_hook(lambda module, args, output: output * 1.001)
+    found, _ = written(decoder)
+    assert "between its writer and its post-norm" in found[0, 2][1]
+
+
+def test_a_writer_that_runs_twice_is_refused():
+    decoder = Decoder(build("llama", torch.float64))
+    assert decoder.sublayers.blocks
+    mlp = decoder.model.model.layers[1].mlp
+    handle = mlp.register_forward_pre_hook(lambda module, args: module.forward(*args))
+    found, _ = written(decoder)
+    handle.remove()
+    assert "down_proj was called 2 times" in found[0, 2][1]
+    assert not isinstance(found[0, 2][0], str)
+
+
+def test_blocks_that_were_not_wanted_are_refused():
+    decoder = decoder_of("llama")
+    args = (decoder._runner, decoder.verified.stream, decoder.sublayers)
+    with writing_hooks(*args, PLACES, [2]) as writings:
+        (taken, _) = capture_parts(*args, TEXTS, PLACES, range(4))
+    states = taken.captured.states
+    with pytest.raises(ArgumentError, match="`layer` is 3; taken were 2"):
+        writings.of(0, 3, states[2], states[3], taken.between[3])
+    with pytest.raises(ArgumentError, match="0 tensors; block 2 has 1 sites"):
+        writings.of(0, 2, states[1], states[2])
+    assert len(writings.of(0, 2, states[1], states[2], taken.between[2])) == 2
+
+
 @pytest.mark.parametrize("name", ["o_proj", "down_proj"])
 def test_a_writer_that_is_changed_after_it_was_found_is_refused(name):
     decoder = Decoder(build("llama", torch.float64))

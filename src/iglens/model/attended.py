@@ -206,10 +206,10 @@ def attended(
     """
     arguments, read = call.arguments[text], call.read[text]
     n_rows, n_heads, head_width = read.shape
-    pieces = taken.reshape(-1, n_heads, head_width) if taken.numel() else read
     value = arguments["value"][0]
-    if value.shape[-1] != head_width or pieces.shape != read.shape:
+    if value.shape[-1] != head_width or taken.shape[1] != n_heads * head_width:
         return "what it reads has another width than what it gives"
+    pieces = taken.unflatten(1, (n_heads, head_width))
     gate = None
     if not torch.equal(pieces.to(read.device), read):
         if not gated:
