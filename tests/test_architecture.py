@@ -34,6 +34,8 @@ UPWARD = {
     ("records/ensemble.py", "report"),
     ("records/flow.py", "storage"),
     ("records/flow.py", "report"),
+    ("records/interaction.py", "storage"),
+    ("records/interaction.py", "report"),
     ("records/promotion.py", "storage"),
     ("records/promotion.py", "report"),
     ("records/attribution.py", "storage"),

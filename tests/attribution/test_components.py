@@ -11,6 +11,7 @@ import iglens
 from iglens.attribution.components import largest
 from iglens.attribution.strokes import turns
 from iglens.errors import ArgumentError
+from iglens.inside.directions import Directions
 
 IDS = [3, 1, 4, 1, 5, 9]
 AT = [2, 4, 6]
@@ -230,7 +231,7 @@ def test_several_targets_at_one_position_are_as_each_alone(opened):
     _, trace, _ = opened("llama", "head")
     targets = [TOKEN, CONTRAST, iglens.Target((2, 5), "s")]
     together = iglens.attribute(trace, targets, by="head")
-    for number, target in enumerate(targets):
+    for _number, target in enumerate(targets):
         alone = iglens.attribute(trace, target, by="head")
         rows = [r for r, t in enumerate(together.targets) if t == target]
         np.testing.assert_allclose(
@@ -341,7 +342,7 @@ def test_a_planted_head_reads_the_planted_token():
         last = torch.linalg.pinv(marked)[:, len(IDS) - 1]
         queries[:, head] = last[:, None] * 60
     result, _ = heads_of(model)
-    result, pairs = heads_of(model, "source")
+    result, _pairs = heads_of(model, "source")
     inside = result.components
     best = inside.largest(0, 1)[0]
     assert (inside.indices[best], inside.sources[best]) == (head, source)
@@ -418,3 +419,73 @@ def test_the_largest_of_every_row_are_kept():
     assert largest(values, None).all()
     assert largest(values, 4).all()
     assert largest(np.array([[np.nan, 1.0]]), 1).tolist() == [False, True]
+
+
+def features(trace, seed=0, n=6):
+    """Random directions with coefficients that miss a part of the update."""
+    generator = torch.Generator().manual_seed(seed)
+    width, rows = trace.states.shape[2], len(trace.positions)
+    vectors = torch.randn(n, width, generator=generator)
+    return Directions(vectors, torch.randn(rows, n, generator=generator))
+
+
+@pytest.mark.parametrize(("family", "part"), [("llama", "mlp"), ("neox", "attention")])
+def test_directions_of_ones_own_and_their_error_are_the_credit(opened, family, part):
+    decoder, trace, _ = opened(family, "head")
+    given = features(trace)
+    result = iglens.attribute(
+        trace, TOKEN, by="sublayer", directions={(2, part): given}
+    )
+    inside, index = result.components, 0 if part == "attention" else 1
+    assert inside.kinds == ("direction",) * 6 + ("error",)
+    np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
+    assert np.abs(inside.others[:, 2 + index]).max() < 1e-12
+    g = gradients(decoder, family, trace, index, TOKEN, "probability")
+    expected = (g @ given.vectors.double().T) * given.coefficients.double()
+    np.testing.assert_allclose(inside.credits[:, :6], expected, atol=2e-9)
+
+
+def test_directions_of_a_whole_layer(opened):
+    _, trace, _ = opened("llama", "head")
+    given = features(trace)
+    result = iglens.attribute(trace, TOKEN, directions={(3, "block"): given})
+    inside = result.components
+    assert set(inside.segments.tolist()) == {2}
+    np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
+
+
+def test_directions_that_do_not_fit_are_refused(opened):
+    _, trace, _ = opened("llama", "head")
+    good = features(trace)
+    with pytest.raises(ArgumentError, match=r"names \[\(9, 'mlp'\)\]; this path has"):
+        iglens.attribute(trace, TOKEN, by="sublayer", directions={(9, "mlp"): good})
+    bad = Directions(torch.zeros(2, 5), torch.zeros(3, 2))
+    with pytest.raises(ArgumentError, match="are for 3 positions of width 5"):
+        iglens.attribute(trace, TOKEN, by="sublayer", directions={(2, "mlp"): bad})
+    with pytest.raises(ArgumentError, match="4 columns, but there are 2 directions"):
+        Directions(torch.zeros(2, 5), torch.zeros(3, 4))
+    with pytest.raises(ArgumentError, match="`vectors` holds NaN"):
+        Directions(torch.full((2, 5), torch.nan), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("by", LEVELS)
+def test_through_a_lens_the_write_is_opened_and_the_rest_is_the_lenss(opened, by):
+    decoder, trace, _ = opened("llama", by)
+    width, n = trace.states.shape[2], decoder.n_layers
+    torch.manual_seed(0)
+    weight = torch.randn(n, width, width, dtype=torch.float64) / 10
+    bias = torch.randn(n, width, dtype=torch.float64) / 10
+    lens = iglens.AffineLens("random", n, tuple(range(n)), weight, bias)
+    result = iglens.attribute(trace, TOKEN, by=by, lens=lens)
+    inside = result.components
+    np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
+    held = np.unique(inside.segments)
+    assert np.abs(inside.others[:, held]).max() < 1e-9
+    moved = np.array(inside.kinds) == "translation"
+    np.testing.assert_allclose(
+        inside.credits[:, moved], result.translations[:, held], atol=1e-12
+    )
+    parts = np.zeros_like(result.credits)
+    for at in np.flatnonzero(~moved):
+        parts[:, inside.segments[at]] += inside.credits[:, at]
+    np.testing.assert_allclose(parts[:, held], result.writes[:, held], atol=1e-9)

@@ -9,12 +9,12 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from dense_parts import shares
 from hypothesis import given, settings
 from toys import NORMS, POSTS, Head, LargestTensor, make_head, make_states, normal
 
 from iglens import Decoder
 from iglens.attribution.averaged import averaged_gradient
-from iglens.attribution.segment import shares
 from iglens.errors import ArgumentError, UnsupportedModelError
 from iglens.readout import MEMORY_BUDGET, CalledReadout, LinearReadout
 from iglens.records import UNITS

@@ -10,6 +10,7 @@ import torch
 from transformers import MambaConfig, MambaForCausalLM
 
 import iglens
+from iglens.attribution import interaction
 from iglens.attribution.path import check_level
 from iglens.errors import ArgumentError
 from iglens.inside.parted import Parted
@@ -186,3 +187,38 @@ def test_a_block_without_parts_is_one_segment_and_the_trace_says_why():
     assert set(trace.whole) == set(range(1, decoder.n_layers + 1))
     with pytest.raises(ArgumentError, match="nothing from inside"):
         iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "neox"])
+def test_the_interaction_is_what_parts_change_only_together(traced, family):
+    decoder, trace = traced(family)
+    target = iglens.Target((7,), "x")
+    found = interaction(trace, target)
+    for layer, parted in trace.inside.items():
+        start, end = trace.states[layer - 1], trace.states[layer]
+        one = parted.between[0] - (start if parted.kind == "sequential" else 0)
+        for row in range(3):
+            h, a = start[row], one[row]
+            m = end[row] - h - a
+            f = [float(level(decoder, s, 7)) for s in (h, h + a, h + m, end[row])]
+            expected = f[3] - f[1] - f[2] + f[0]
+            assert found.interaction[row, layer - 1] == pytest.approx(
+                expected, abs=1e-12
+            )
+            at = 2 * (layer - 1)
+            assert found.alone[row, at] == pytest.approx(f[1] - f[0], abs=1e-12)
+            assert found.alone[row, at + 1] == pytest.approx(f[2] - f[0], abs=1e-12)
+    assert found.layers == tuple(trace.inside)
+    assert f"layer {found.layers[-1]}: " in str(found)
+
+
+def test_parts_that_do_nothing_together_have_no_interaction():
+    """Without the second part there is nothing to interact with."""
+    model = families.build("llama").double()
+    with torch.no_grad():
+        for block in model.model.layers:
+            block.mlp.down_proj.weight.zero_()
+    trace = iglens.Decoder(model).trace(IDS, [6], by="sublayer")
+    found = interaction(trace, iglens.Target((7,), "x"))
+    np.testing.assert_allclose(found.interaction, 0, atol=1e-15)
+    np.testing.assert_allclose(found.alone[:, 1::2], 0, atol=1e-15)

@@ -32,6 +32,7 @@ def test_exported_names_are_these():
             "attribution_to_json",
             "check_writable",
             "flow_to_json",
+            "interaction_to_json",
             "load",
             "promotion_to_json",
             "save",

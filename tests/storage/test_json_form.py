@@ -15,7 +15,12 @@ from iglens.storage.json_form import STABLE, json_bytes
 from iglens.storage.json_reader import from_json_bytes
 
 SCHEMA = json.loads((files("iglens.data") / "attribution.schema.json").read_text())
-ASKED_FOR = {"flow", "promotion", "sensitivity"}  # printed by a command's options
+ASKED_FOR = {
+    "flow",
+    "promotion",
+    "sensitivity",
+    "interaction",
+}  # printed by a command's options
 
 # The contract, written out: a rename must fail here first.
 PROMISED = [

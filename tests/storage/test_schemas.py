@@ -15,7 +15,8 @@ from iglens.cli.main import run
 from iglens.records import Target
 from iglens.storage.json_reader import attribution_from_json
 
-NAMES = ("answer", "flow", "promotion", "sensitivity")
+NAMES = ("answer", "flow", "promotion", "sensitivity", "interaction")
+FIRST = {"answer": "credits", "sensitivity": "baseline", "interaction": "alone"}
 TEXT = "The capital of France is"
 
 
@@ -38,7 +39,8 @@ def printed(tiny_folder):
     from contextlib import redirect_stdout
 
     out = io.StringIO()
-    asked = ("--answer", " Rome is", "--rivals", "2", "--promotion", "--sensitivity")
+    asked = ["--answer", " Rome is", "--rivals", "2", "--promotion", "--sensitivity"]
+    asked += ["--by", "sublayer", "--interaction"]
     with redirect_stdout(out):
         code = run(
             ["explain", TEXT, "-m", str(tiny_folder), "--json", "--quiet", *asked]
@@ -94,7 +96,7 @@ def test_a_document_without_a_field_is_refused(documents, name, field):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_text_in_the_place_of_a_number_is_refused(documents, name):
-    field = {"answer": "credits", "sensitivity": "baseline"}.get(name, "levels")
+    field = FIRST.get(name, "levels")
     odd = json.loads(json.dumps(documents[name]))
     odd[field][0][0] = "much"
     assert not Draft202012Validator(schema(name)).is_valid(odd)

@@ -4,6 +4,7 @@ from .attribute import attribute
 from .baseline import BASELINES, Baseline
 from .estimator import AbstractEstimator, Gradient, Observed
 from .flow import flows
+from .interaction import interaction
 from .promotion import promotion
 from .scalar import Scalar
 from .sensitivity import attribute_averaged, attribute_from, sensitivity
@@ -19,6 +20,7 @@ __all__ = [
     "attribute_averaged",
     "attribute_from",
     "flows",
+    "interaction",
     "promotion",
     "sensitivity",
 ]

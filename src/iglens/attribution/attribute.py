@@ -17,6 +17,7 @@ from .baseline import BaselineLike
 from .components import components
 from .estimator import AbstractEstimator, Observed
 from .fold import check_estimator, folded
+from .opened import Named
 from .path import Level, Path, check_level, make_path
 from .reading import PathReading, read_paths
 from .remarks import level_flags, overshoot_flags, warnings_of
@@ -35,6 +36,7 @@ def attribute(
     layers: Sequence[int] | None = None,
     by: Level = "layer",
     top: int | None = None,
+    directions: Named | None = None,
     baseline: BaselineLike = "embedding",
     lens: AbstractLens | None = None,
     unit: Unit | None = None,
@@ -62,6 +64,9 @@ def attribute(
             `Decoder.trace(…, by="sublayer")`.
         top: Heads, neurons or (head, source token) pairs to keep per row and segment,
             the rest summed as others; None for all.
+        directions: Open segments by directions of your own instead, given by layer and
+            part ("block" for a whole layer): features of a sparse autoencoder, say.
+            What they miss of the update is a part of its own, "error".
         baseline: Where the path starts; see `iglens.attribution.baseline`.
         lens: What every state is read through; None for the head alone. Each credit is
             then split into what the block wrote and what the translator changed.
@@ -94,7 +99,7 @@ def attribute(
     estimator = estimator or Observed()
     rows = resolve_rows(trace, targets)
     path = make_path(trace, layers, baseline, lens, parted=check_level(by) != "layer")
-    check_estimator(path, by, estimator)
+    check_estimator(path, by if directions is None else "direction", estimator)
     verdict = judge(path, rows, unit, strict=strict, memory_budget=memory_budget)
     distributed = trace.measure == "total_variation"
     if diagnostics is None:
@@ -117,9 +122,11 @@ def attribute(
     )
     reading = folded(path, read)
     found = _record(trace, path, rows, reading, verdict, unit, estimator)
-    if by in ("layer", "sublayer"):
+    if by in ("layer", "sublayer") and directions is None:
         return found
-    question = Question(path, rows, trace.readout, unit, by, top, memory_budget)
+    question = Question(
+        path, rows, trace.readout, unit, by, top, memory_budget, directions
+    )
     inside = components(question, read, found.credits, found.writes)
     return replace(found, components=inside)
 

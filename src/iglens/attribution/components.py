@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from ..errors import ArgumentError
 from ..records.components import NUMBERED, Components
 from .averaged import TOLERANCE
-from .opened import Opening, openings
+from .opened import Opening, directed, openings
 from .reading import PathReading
 from .strokes import Opened, Question, Strokes
 
@@ -47,7 +47,11 @@ def components(
                 f"{target.text!r} cannot be opened by {question.by}: only levels of "
                 "tokens can. Use `sublayer`."
             )
-    opened, reasons = openings(question.path, question.by)
+    reasons: dict[int, str] = {}
+    if question.directions is None:
+        opened, reasons = openings(question.path, question.by)
+    else:
+        opened = directed(question.path, question.directions)
     table = _Table(question, credits)
     for some in _batches(question, opened):
         found = Strokes.of(question, some, reading).opened()
@@ -129,7 +133,7 @@ class _Table:
         """What was taken in, parts in the order of segments."""
         order = np.argsort(self.segments, kind="stable").tolist()
         numbers = np.array([self.numbers[i] for i in order]).reshape(-1, 2)
-        by = self.question.by
+        by = "direction" if self.question.directions else self.question.by
         return Components(
             by=by,
             segments=np.array([self.segments[i] for i in order], np.int64),

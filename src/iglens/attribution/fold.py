@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from ..errors import ArgumentError
 from .estimator import AbstractEstimator, Observed
-from .path import Block, Level, Path
+from .path import Block, Path
 from .reading import PathReading
 
 
@@ -40,7 +40,7 @@ def folded(path: Path, reading: PathReading) -> PathReading:
     )
 
 
-def check_estimator(path: Path, by: Level, estimator: AbstractEstimator) -> None:
+def check_estimator(path: Path, by: str, estimator: AbstractEstimator) -> None:
     """Refuse slopes where one line does not give the credit, or cannot be shared.
 
     Raises:
@@ -50,7 +50,7 @@ def check_estimator(path: Path, by: Level, estimator: AbstractEstimator) -> None
         return
     if by not in ("layer", "sublayer"):
         raise ArgumentError(
-            f"`by` is {by!r}: below the parts of blocks, integrals are certified, and "
+            f"Credits by {by}: below the parts of blocks, integrals are certified, and "
             "close on the observed credits. Leave the estimator out."
         )
     for block in path.blocks:

@@ -1,5 +1,6 @@
 """What a segment consists of, at one level below the parts of a block."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from ..inside import Mixture, Writing
+from ..inside.directions import Directions
 from .path import Block, Level, Path
 
 
@@ -54,19 +56,20 @@ class Opening:
         block: The block.
         part: Which of its parts.
         writing: How its update is written.
+        update: The update, where `writing` does not know it.
     """
 
     segment: int
     block: Block
     part: int
-    writing: Writing | Mixture
+    writing: Writing | Mixture | Directions
+    update: Float[Tensor, "rows d_model"] | None = None
 
     @property
     def strokes(self) -> list[tuple[int, int, float]]:
         """(start, end, weight), counted among all states that are read."""
-        assert self.block.parts is not None  # only these are opened
-        first = self.block.start
-        found = self.block.parts.strokes(self.part)
+        first, parts = self.block.start, self.block.parts
+        found = [(0, 1, 1.0)] if parts is None else parts.strokes(self.part)
         return [(first + start, first + end, weight) for start, end, weight in found]
 
     def shares(
@@ -78,6 +81,11 @@ class Opening:
         """
         if isinstance(self.writing, Mixture):
             return [_experts(self.writing, gradient)]
+        if isinstance(self.writing, Directions):
+            own = self.writing.shares(gradient)
+            assert self.update is not None  # directions come with it
+            missed = (gradient * self.update.to(gradient)).sum(1) - own.sum(1)
+            return [Shares.numbered("direction", own), Shares.single("error", missed)]
         rest = self.writing.offsets(gradient).items()
         fixed = [Shares.single(kind, values) for kind, values in rest]
         if by == "neuron":
@@ -140,6 +148,38 @@ def openings(path: Path, by: Level) -> tuple[list[Opening], dict[int, str]]:
         why = next(iter(reasons.values()))
         raise ArgumentError(f"Nothing on this path can be opened by {by}: {why}.")
     return found, reasons
+
+
+Named = Mapping[tuple[int, str], Directions]
+"""Directions by layer and part, "block" for the whole layer."""
+
+
+def directed(path: Path, directions: Named) -> list[Opening]:
+    """The segments that directions were given for.
+
+    Raises:
+        ArgumentError: If one is not on the path, or directions do not fit it.
+    """
+    raw, found, segment = path.raw_states(slice(None)), [], 0
+    named = dict(directions)
+    for block in path.blocks:
+        whole = block.after == block.layer - 1
+        names = ("block" if whole else "blocks",)
+        for part, name in enumerate(block.parts.names if block.parts else names):
+            given = named.pop((block.layer, name), None)
+            if given is not None:
+                given.check(*raw.shape[1:])
+                opening = Opening(segment, block, part, given)
+                start, end, _ = opening.strokes[0]
+                found.append(replace(opening, update=raw[end] - raw[start]))
+            segment += 1
+    if named or not found:
+        known = [(s.layer, s.part) for s in path.segments]
+        raise ArgumentError(
+            f"`directions` names {sorted(named)}; this path has {known[:4]} … "
+            f"{known[-2:]}."
+        )
+    return found
 
 
 def _closed(writing: Writing | Mixture, by: Level) -> str | None:

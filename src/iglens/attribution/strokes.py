@@ -11,7 +11,7 @@ from torch import Tensor
 from ..readout import AbstractReadout
 from ..records import Unit
 from .averaged import TOLERANCE, AveragedGradient, averaged_gradient
-from .opened import Opening, Shares
+from .opened import Named, Opening, Shares
 from .path import Level, Path
 from .reading import PathReading
 from .rows import Rows
@@ -32,6 +32,7 @@ class Question:
         by: "head", "neuron" or "source".
         top: Numbered parts to keep per row and segment; None for all.
         memory_budget: Bytes to hold.
+        directions: What to open segments by instead.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Question:
     by: Level
     top: int | None
     memory_budget: int
+    directions: Named | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..errors import ArgumentError
 from . import options as o
 from .groups import Asked, Loading, Read
 from .loading import Model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..model.decoder import Decoder
     from ..records import Flow, Promotion
     from ..records.ensemble import Sensitivity
+    from ..records.interaction import Interaction
 
 
 def explain_command(
@@ -32,6 +34,7 @@ def explain_command(
     sensitivity: o.Sensitivity = False,
     rivals: o.Rivals = None,
     promotion: o.Promotion = False,
+    interaction: o.Interaction = False,
     quiet: o.Quiet = False,
     profile: o.ShowProfile = False,
     debug: o.Debug = False,
@@ -47,6 +50,8 @@ def explain_command(
     text = parse_prompt(prompt)
     timer = Profile(enabled=profile)
     quiet_libraries()
+    if interaction and read.by == "layer":
+        raise ArgumentError("`--interaction` is between parts: add `--by sublayer`.")
     with timer.stage("load"):
         question, reader = asked.arguments, read.reader  # refused before the model
         decoder = loading.decoder(model, quiet=quiet)
@@ -66,6 +71,7 @@ def explain_command(
             sensitivity=sensitivity,
             rivals=rivals,
             promotion=promotion,
+            interaction=interaction,
             strict=read.strict,
         )
     with timer.stage("render"):
@@ -88,14 +94,17 @@ def _further(
     sensitivity: bool,
     rivals: int | None,
     promotion: bool,
+    interaction: bool,
     strict: bool,
-) -> "dict[str, Sensitivity | Flow | Promotion]":
+) -> "dict[str, Sensitivity | Flow | Promotion | Interaction]":
     """What is asked about the same states besides the map, by its name in JSON."""
-    found: dict[str, Sensitivity | Flow | Promotion] = {}
+    found: dict[str, Sensitivity | Flow | Promotion | Interaction] = {}
     if sensitivity:
         found["sensitivity"] = reader.sensitivity(decoder, asked)
     if rivals is not None:
         found["flow"] = reader.flows(decoder, asked, top=rivals, strict=strict)
     if promotion:
         found["promotion"] = reader.promotion(decoder, asked, strict=strict)
+    if interaction:
+        found["interaction"] = reader.interaction(decoder, asked, strict=strict)
     return found

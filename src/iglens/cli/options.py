@@ -103,6 +103,13 @@ Promotion = Annotated[
         "preference.",
     ),
 ]
+Interaction = Annotated[
+    bool,
+    _reading(
+        "--interaction",
+        help="Say what the parts of a layer do only together; with --by sublayer.",
+    ),
+]
 Estimator = Annotated[str, _reading(help="observed (exact) or gradient (approximate).")]
 NSteps = Annotated[int, _reading(help="Steps of the gradient.")]
 Rule = Annotated[str, _reading(help="Its rule: midpoint, trapezoid or gauss-legendre.")]

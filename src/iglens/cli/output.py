@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ..records import Attribution, Flow, Promotion
     from ..records.ensemble import Sensitivity
+    from ..records.interaction import Interaction
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def show(result: "Attribution", *, shares: bool = False, quiet: bool) -> None:
             typer.echo(f"Warning: {warning}", err=True)
 
 
-def told(found: "Sensitivity | Flow | Promotion") -> str:
+def told(found: "Sensitivity | Flow | Promotion | Interaction") -> str:
     """What else was asked, in lines; its warnings are those of the map."""
     from ..records import Flow, Promotion
     from ..report import flow, promotion

@@ -13,6 +13,7 @@ from ..attribution import (
     Scalar,
     attribute_averaged,
     flows,
+    interaction,
     promotion,
     sensitivity,
 )
@@ -24,6 +25,7 @@ from ..model.weights import weights_sha256
 from ..readout.lens import AbstractLens
 from ..records import Attribution, Flow, Promotion, Target, Unit, check_unit
 from ..records.ensemble import Sensitivity
+from ..records.interaction import Interaction
 from .lens_file import lens_file, load_lens
 from .plan import Prepared
 from .start import StartLike, check_start, resolve_starts, start_names
@@ -141,13 +143,28 @@ class Reader:
         targets = _first_sides(asked.targets)
         return promotion(asked.trace, targets, strict=strict, **given)
 
+    def interaction(
+        self, decoder: Decoder, asked: Prepared, *, strict: bool = True
+    ) -> Interaction:
+        """What parts of blocks change only together.
+
+        See `iglens.attribution.interaction`.
+
+        Raises:
+            ArgumentError: If there are several baselines, or the trace has no parts.
+        """
+        given = self._single_path(decoder, asked)
+        unit = decoder.unit(self.unit)
+        targets = asked.targets
+        return interaction(asked.trace, targets, unit=unit, strict=strict, **given)
+
     def _single_path(self, decoder: Decoder, asked: Prepared) -> dict[str, Any]:
         """Arguments that say which states are read, where they must be of one path."""
         starts = resolve_starts(decoder, self.baseline, asked.trace)
         if len(starts) > 1:
             raise ArgumentError(
-                f"`baseline` names {len(starts)} baselines to average; rivals and "
-                "promotion follow one path. Choose one."
+                f"`baseline` names {len(starts)} baselines to average; rivals, "
+                "promotion and interaction follow one path. Choose one."
             )
         ready = self.check(decoder)
         return {"baseline": starts[0], "lens": ready.lens, "precision": ready.precision}

@@ -22,11 +22,12 @@ class Components:
     the others.
 
     Attributes:
-        by: What segments were opened by: "head", "neuron" or "source".
+        by: What segments were opened by: "head", "neuron", "source" or "direction".
         segments: Index of the segment that each part lies in.
         kinds: What each part is: "head", "neuron", "expert", "source" (what a head read
             from a token), "head bias" (what it gave besides), "bias", "norm offset",
-            "carry" (a scaled state), "translation" (the lens's share), "direction".
+            "carry" (a scaled state), "translation" (the lens's share), "direction" and
+            "error" (what given directions miss).
         indices: Number of the head, neuron or expert, from 0; -1 where there is none.
         sources: Index of the token that is read from; -1 where there is none.
         credits: Each part's credit, in the row's unit.

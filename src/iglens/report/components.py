@@ -6,12 +6,28 @@ import numpy as np
 from jaxtyping import Float
 
 from ..records import Attribution
-from ..records.components import Components
+from ..records.components import NUMBERED, Components
 from .text import format_credit, target_name
 from .visible import visible
 
 PARTS, TOKENS, LAYERS = 10, 12, 3
-"""How many parts, tokens, and layers of a token are told."""
+"""How many parts, tokens, and layers of a token are told at most."""
+
+_LITTLE = 0.01
+"""Share of the largest credit of a token below which its layers are not told."""
+
+_UNNUMBERED = {
+    "bias": "biases behind heads or neurons",
+    "norm offset": "offsets of norms",
+    "carry": "states that blocks rescale",
+    "head bias": "from no token (biases of values, rounding)",
+    "translation": "the lens",
+    "error": "what the directions miss",
+}
+"""What parts are that there is one of per segment, all layers together."""
+
+_MANY = {"source": "(head, token) pairs"}
+"""Plurals that are no word with an s."""
 
 
 def lines(attribution: Attribution) -> list[str]:
@@ -20,27 +36,78 @@ def lines(attribution: Attribution) -> list[str]:
     assert inside is not None  # nothing else is told here
     told = []
     for row, target in enumerate(attribution.targets):
-        total = attribution.final[row] - attribution.baseline[row]
-        said = format_credit(float(total), attribution.units[row])
-        told.append(f"Inside the layers, {target_name(target)} ({said} in all):")
+        name = f"{target_name(target)} at {attribution.positions[row]}"
+        if not np.isfinite(attribution.credits[row]).all():
+            told.append(f"{name}: the levels are not finite, so nothing is shared out.")
+            continue
+        total = attribution.credits[row].sum()
+        said = _credit(total, attribution.units[row])
+        told.append(f"{name} by {inside.by} ({said} in all):")
         told += [f"  {line}" for line in _parts(attribution, inside, row)]
         if inside.tokens is not None:
             told += [f"  {line}" for line in _tokens(attribution, inside.tokens, row)]
-    return [*told, *_certificate(inside)]
+    return [*told, *_certificate(attribution, inside)]
 
 
 def _parts(attribution: Attribution, inside: Components, row: int) -> Iterator[str]:
-    """The largest parts, and everything else."""
-    unit, rest = attribution.units[row], attribution.credits[row].sum()
-    for part in inside.largest(row, PARTS):
-        credit = float(inside.credits[row, part])
-        rest -= credit
+    """The largest parts, and in few lines all others; they add up to the total."""
+    unit = attribution.units[row]
+    listed = inside.largest(row, _n_told(attribution, inside))
+    for part in listed:
         name = inside.name(part, attribution.segments)
         source = int(inside.sources[part])
         if source >= 0:
             name += f" from {_token(attribution, source)}"
-        yield f"{format_credit(credit, unit)} {name}"
-    yield f"{format_credit(float(rest), unit)} everything else"
+        yield f"{_credit(inside.credits[row, part], unit)} {name}"
+    for name, credit in _rest(attribution, inside, row, listed):
+        if credit:
+            yield f"{_credit(credit, unit)} {name}"
+
+
+def _n_told(attribution: Attribution, inside: Components) -> int:
+    """How many parts are the largest for certain, where some were left out."""
+    held = np.zeros(len(inside.n_parts), np.int64)
+    for kind, segment in zip(inside.kinds, inside.segments.tolist(), strict=True):
+        held[segment] += kind in NUMBERED
+    short = held[held < inside.n_parts]
+    if not len(short):
+        return PARTS
+    top = attribution.provenance.settings.get("top")
+    if isinstance(top, int):
+        return min(PARTS, top)
+    return min(PARTS, -(-int(short.min()) // attribution.n_rows))
+
+
+def _rest(
+    attribution: Attribution, inside: Components, row: int, listed: list[int]
+) -> Iterator[tuple[str, float]]:
+    """Everything that is not listed, by what it is."""
+    opened = inside.n_parts > 0
+    numbered = [i for i, kind in enumerate(inside.kinds) if kind in NUMBERED]
+    count = int(inside.n_parts.sum()) - len(listed)
+    if count:
+        kinds = dict.fromkeys(inside.kinds[i] for i in numbered)
+        many = " and ".join(_MANY.get(kind, f"{kind}s") for kind in kinds)
+        credits = [inside.credits[row, i] for i in numbered if i not in set(listed)]
+        yield f"{count:,} other {many}", sum(credits) + inside.others[row, opened].sum()
+    for kind, words in _UNNUMBERED.items():
+        own = [i for i, other in enumerate(inside.kinds) if other == kind]
+        yield words, inside.credits[row, own].sum()
+    parts = np.array([segment.part for segment in attribution.segments])
+    for part in dict.fromkeys(parts[~opened].tolist()):
+        own = ~opened & (parts == part)
+        yield (
+            f"{_whole(part, int(own.sum()))}, not opened",
+            inside.others[row, own].sum(),
+        )
+
+
+def _whole(part: str, count: int) -> str:
+    """What is not opened, and in how many layers."""
+    if part == "embedding":
+        return "the embedding"
+    layers = "1 layer" if count == 1 else f"{count} layers"
+    return f"{layers} as a whole" if part == "block" else f"{part} of {layers}"
 
 
 def _tokens(
@@ -50,19 +117,25 @@ def _tokens(
 ) -> Iterator[str]:
     """The tokens that most was read from, over all heads, and in which layers."""
     unit, by_token = attribution.units[row], tokens[row].sum(0)
+    order = np.argsort(-np.abs(by_token), kind="stable")
     yield "Read by attention, all heads together:"
-    for token in np.argsort(-np.abs(by_token), kind="stable")[:TOKENS].tolist():
+    for token in order[:TOKENS].tolist():
         if by_token[token] == 0:
             break
         own = tokens[row, :, token]
+        least = _LITTLE * np.abs(own).max()
         places = np.argsort(-np.abs(own), kind="stable")[:LAYERS].tolist()
         where = ", ".join(
-            f"layer {attribution.layers[at]} {format_credit(float(own[at]), unit)}"
+            f"layer {attribution.layers[at]} {_credit(own[at], unit)}"
             for at in places
-            if own[at]
+            if abs(own[at]) >= least
         )
-        total = format_credit(float(by_token[token]), unit)
+        total = _credit(by_token[token], unit)
         yield f"  {total} from {_token(attribution, token)} ({where})"
+    rest = by_token[order[TOKENS:]]
+    if rest.any():
+        more = f"{np.count_nonzero(rest):,} other tokens"
+        yield f"  {_credit(rest.sum(), unit)} from {more}"
 
 
 def _token(attribution: Attribution, index: int) -> str:
@@ -70,20 +143,30 @@ def _token(attribution: Attribution, index: int) -> str:
     return f"'{visible(attribution.token_texts[index])}' at {index}"
 
 
-def _certificate(inside: Components) -> Iterator[str]:
+def _credit(value: float, unit: str) -> str:
+    """A signed credit; one digit of what would round to zero."""
+    told = format_credit(float(value), unit)
+    return told if float(told) or not value else f"{value:+.0e}"
+
+
+def _certificate(attribution: Attribution, inside: Components) -> Iterator[str]:
     """How far the shares can be trusted, and what was not opened."""
-    worst = [
+    missed, apart, closed = (
         float(np.nanmax(np.abs(values), initial=0.0))
         for values in (inside.residual, inside.disagreement, inside.closed)
-    ]
-    word = "Certified" if inside.certified else "NOT within tolerance"
+    )
+    word = "Certified" if inside.certified else "NOT certified"
     yield (
-        f"{word}: integrals missed {worst[0]:.1g} at most before closure, two rules "
-        f"differ by {worst[1]:.1g} on any part (tolerance {inside.tolerance:.1g}); "
-        f"{worst[2]:.1g} was closed."
+        f"{word}: integrals missed {missed:.1g} at most, and two rules differ by "
+        f"{apart:.1g} at most on any part (tolerance {inside.tolerance:.1g}); "
+        f"{closed:.1g} at most was closed."
     )
     if inside.by == "source":
         yield "A token's state already mixes earlier tokens: read from, not caused by."
-    for reason in dict.fromkeys(inside.reasons.values()):
-        count = sum(1 for other in inside.reasons.values() if other == reason)
-        yield f"Not opened by {inside.by}: {count} segments ({reason})."
+    groups: dict[tuple[str, str], int] = {}
+    for segment, reason in inside.reasons.items():
+        part = attribution.segments[segment].part
+        if part != "embedding":
+            groups[part, reason] = groups.get((part, reason), 0) + 1
+    for (part, reason), count in groups.items():
+        yield f"Not opened by {inside.by}: {_whole(part, count)} ({reason})."

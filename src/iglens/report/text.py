@@ -23,10 +23,14 @@ _UNIT_WORDS = {
 
 def summary(attribution: Attribution) -> str:
     """Where each row's target became readable, one sentence a row, and the checks."""
-    from .through_lens import lens_sentences  # written with the words below
+    from . import components  # both are written with the words below
+    from .through_lens import lens_sentences
 
     lines = [heading(attribution), *sentences(attribution)]
-    lines += [*lens_sentences(attribution), verification(attribution)]
+    lines += lens_sentences(attribution)
+    if attribution.components is not None:
+        lines += components.lines(attribution)
+    lines.append(verification(attribution))
     lines += [f"Warning: {warning}" for warning in attribution.warnings]
     return "\n".join(lines)
 

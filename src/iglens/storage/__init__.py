@@ -3,6 +3,7 @@
 from .answer_form import answer_to_json
 from .files import FORMATS, check_writable, load, save
 from .flow_form import flow_to_json
+from .interaction_form import interaction_to_json
 from .json_form import attribution_to_json
 from .json_reader import attribution_from_json
 from .promotion_form import promotion_to_json
@@ -14,6 +15,7 @@ __all__ = [
     "attribution_to_json",
     "check_writable",
     "flow_to_json",
+    "interaction_to_json",
     "load",
     "promotion_to_json",
     "save",

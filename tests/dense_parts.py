@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .averaged import AveragedGradient
+from iglens.attribution.averaged import AveragedGradient
 
 
 @dataclass(frozen=True, eq=False)
