@@ -97,6 +97,9 @@ def test_a_module_that_is_not_causal_is_asked():
         ({"args": (QUERY, KEY[:, :, 1:], VALUE, None)}, "its keys are not those"),
         ({"args": (QUERY[:1], KEY, VALUE, None)}, "not those of the texts"),
         ({"args": (QUERY[:, :3], KEY, VALUE, None)}, "not those of the texts"),
+        ({"output": (QUERY.flatten(2), None)}, "its attention gives no tensor of"),
+        ({"output": (QUERY, None)}, "its attention gives no tensor of"),
+        ({"output": QUERY[0]}, "its attention gives no tensor of"),
     ],
 )
 def test_calls_of_another_kind_are_refused(change, reason):
@@ -173,6 +176,17 @@ def test_what_differs_from_token_to_token_is_no_bias():
     values.add(module, (taken,), output)
     value = output.view(1, TOKENS, GROUPS, WIDTH)  # tokens where heads are expected
     assert values.source(value).bias() is None
+
+
+def test_a_module_that_cannot_be_called_with_zero_has_no_known_bias():
+    module, taken = linear(GROUPS * WIDTH), seeded(1, TOKENS, 5)
+    values, output = Values(), module(taken)
+    values.add(module, (taken,), output)
+    value = output.view(1, TOKENS, GROUPS, WIDTH).transpose(1, 2)
+    source = values.source(value)
+    assert source.bias() is not None
+    module.forward = lambda x: x @ seeded(3, 3)
+    assert source.bias() is None
 
 
 def test_biased_values_from_nowhere_are_noted():

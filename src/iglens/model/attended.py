@@ -15,6 +15,9 @@ from .calls import evaluating
 _NAMES = ("query", "key", "value", "attention_mask")
 """The first arguments of every attention function, behind the module."""
 
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+"""What a function may raise that is called out of its turn."""
+
 
 @dataclass(eq=False)
 class AttentionCall:
@@ -54,8 +57,11 @@ class ValueSource:
 
     def bias(self) -> Float[Tensor, "groups head_width"] | None:
         """What values are where the module takes zero; None if that is no constant."""
-        with evaluating(self.module):
-            zero = self.module(torch.zeros_like(self.like))
+        try:
+            with evaluating(self.module):
+                zero = self.module(torch.zeros_like(self.like))
+        except _FAILURES:
+            return None
         if not isinstance(zero, Tensor) or zero.shape[-1] != self.shape[-1]:
             return None
         constant = zero.flatten()[-self.shape[-1] :].expand(self.shape).contiguous()
@@ -140,6 +146,8 @@ def taken_call(
         for text, (wanted, length) in enumerate(zip(places, lengths, strict=True))
     ]
     mixed = output[0]
+    if mixed.shape[:-1] != (len(query), tokens, query.shape[1]):
+        return "its attention gives no tensor of (texts, tokens, heads, head width)"
     read = [mixed[i, wanted.to(mixed.device)] for i, wanted in enumerate(places)]
     return AttentionCall(module, function.eager, arguments, read)
 
@@ -264,7 +272,7 @@ def _proved(found: Attended, pieces: Tensor) -> Attended | str:
     """What was read, if it adds up to what the writer took."""
     try:
         read = found.read()
-    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+    except _FAILURES as error:
         kind = type(error).__name__
         return f"its attention cannot be computed again for some queries ({kind})"
     # the softmax of most models computes in single precision, whatever the dtype

@@ -32,8 +32,11 @@ def frozen_norm(
         made: Tensor = call_in(module, vectors, torch.float64)
         return made.double()
 
-    with evaluating(module):
-        form = scaled_norm(called, taken.double())
+    try:
+        with evaluating(module):
+            form = scaled_norm(called, taken.double())
+    except (RuntimeError, TypeError, ValueError) as error:
+        return f"its post-norm cannot be called alone ({type(error).__name__})"
     if form is None or form.offset.shape != taken.shape[1:]:
         return "its post-norm is no linear map over a scale"
     gain, offset = form.gain.to(device), form.offset.to(device)
