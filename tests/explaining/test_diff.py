@@ -200,6 +200,21 @@ def test_results_of_attribute_are_enough(decoder):
     assert diff(first, second).n_rows == 2
 
 
+@pytest.mark.parametrize("by", ["sublayer", "head"])
+def test_parts_are_compared_and_what_is_inside_them_is_not(decoder, by):
+    first = explain(decoder, CLEAN, target=5, by=by)
+    second = explain_like(decoder, CORRUPTED, first)
+    assert [s.place for s in second.segments] == [s.place for s in first.segments]
+    found = diff(first, second)
+    np.testing.assert_array_equal(found.credits, second.credits - first.credits)
+    said = [note for note in found.notes if "is not compared" in note]
+    assert len(said) == (by == "head")
+    with pytest.raises(ArgumentError, match="with attention, mlp in the first"):
+        diff(first, explain(decoder, CORRUPTED, target=5))
+    layers = diff(first, explain(decoder, CORRUPTED, target=5), layers=[1, 2, 3])
+    np.testing.assert_allclose(layers.credits.sum(), found.credits.sum(), atol=1e-9)
+
+
 @pytest.mark.parametrize(("labels", "unit"), [(2, "probability"), (1, "logit")])
 def test_classifiers_and_rewards_are_compared_too(labels, unit):
     judge = Decoder(classifiers.build("llama", labels=labels), tokenizer())

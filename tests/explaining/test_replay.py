@@ -211,12 +211,35 @@ def test_an_estimator_of_the_users_own_cannot_be_run_again(decoder, tmp_path):
         replay(saved(odd, tmp_path), decoder)
 
 
-def test_a_path_inside_blocks_is_refused(decoder):
-    result = explain(decoder, TEXT, target=5)
-    inside = replace(result.segments[1], part="attention")
-    segments = (result.segments[0], inside, result.segments[2])
-    with pytest.raises(ArgumentError, match=r"inside blocks \(attention\)"):
-        replay(replace(result, segments=segments), decoder)
+@pytest.mark.parametrize("by", ["sublayer", "head", "neuron", "source"])
+@pytest.mark.parametrize("extension", ["safetensors", "json"])
+def test_results_below_the_layer_are_run_again_with_all_their_parts(
+    decoder, tmp_path, by, extension
+):
+    file = tmp_path / f"x.{extension}"
+    explain(decoder, TEXT, target=[5, 7], by=by, top=2, layers="2:").save(file)
+    result = Attribution.load(file)
+    found = replay(result, decoder)
+    assert found.verdict == "identical"
+    assert (found.parts_moved is None) == (by == "sublayer")
+    assert any(segment.is_part for segment in found.now.segments)
+
+
+def test_a_part_of_a_saved_result_that_moved_is_noticed(decoder):
+    result = explain(decoder, TEXT, target=5, by="head")
+    credits = result.components.credits.copy()
+    credits[0, :2] += 0.25, -0.25  # no sum, and so no level, tells
+    inside = replace(result.components, credits=credits)
+    found = replay(replace(result, components=inside), decoder)
+    assert found.verdict == "changed"
+    assert found.parts_moved.max() == pytest.approx(0.25, abs=1e-6)
+
+
+def test_directions_of_the_users_own_cannot_be_run_again(decoder):
+    result = explain(decoder, TEXT, target=5, by="head")
+    inside = replace(result.components, by="direction")
+    with pytest.raises(ArgumentError, match="directions of your own"):
+        replay(replace(result, components=inside), decoder)
 
 
 def test_a_model_that_was_handed_over_cannot_be_found(tmp_path):

@@ -10,6 +10,7 @@ from factories import GRADIENT, make_attribution, recipes
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
+from iglens.records.components import Components
 from iglens.records.difference import Difference
 from iglens.records.replay import Replay
 from iglens.storage import attribution_from_json, attribution_to_json
@@ -175,3 +176,70 @@ def test_every_replay_fits_the_schema(recipe):
     document = json.loads(json.dumps(document, allow_nan=False))
     Draft202012Validator(SCHEMA).validate(document)
     assert set(SCHEMA["properties"]) == set(SCHEMA["required"]) == set(document)
+
+
+def opened(result, credits=(0.3, -0.2), kinds=("head", "bias")):
+    """The result with parts inside its last segment."""
+    rows, n_segments = result.credits.shape
+    numbers = np.zeros((rows, n_segments))
+    inside = Components(
+        by="head",
+        segments=np.full(len(kinds), n_segments - 1),
+        kinds=kinds,
+        indices=np.arange(len(kinds)),
+        sources=np.full(len(kinds), -1),
+        credits=np.tile(np.array(credits), (rows, 1)),
+        others=result.credits.copy(),
+        n_parts=np.zeros(n_segments, np.int64),
+        residual=numbers,
+        disagreement=numbers,
+        closed=numbers,
+        tolerance=1e-6,
+        tokens=None,
+        reasons={},
+    )
+    return replace(result, components=inside)
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [
+        ((0.3, -0.2), "identical"),
+        ((0.3, -0.2 + 1e-15), "within noise"),
+        ((0.3 + 1.9 * FLOOR, -0.2), "within noise"),
+        ((0.3, -0.1), "changed"),
+        ((np.nan, -0.2), "changed"),
+    ],
+)
+def test_parts_that_moved_are_noticed_though_no_level_did(now, verdict):
+    result = make_attribution(noise_floor=FLOOR)
+    found = replayed(opened(result), opened(result, now))
+    assert found.verdict == verdict
+    expected = np.abs(np.array(now) - (0.3, -0.2))
+    np.testing.assert_allclose(found.parts_moved, np.tile(expected, (3, 1)))
+    Draft202012Validator(SCHEMA).validate(found.to_json())
+
+
+def test_parts_that_are_lost_are_a_change():
+    result = make_attribution(noise_floor=FLOOR)
+    other = opened(result, kinds=("expert", "bias"))
+    for now in (result, other):
+        found = replayed(opened(result), now)
+        assert found.verdict == "changed"
+        assert np.isnan(found.parts_moved).any()
+    assert "1 are lost; the others moved by 0 at most" in str(found)
+    assert replayed(result, opened(result)).verdict == "identical"
+    assert replayed(result, opened(result)).to_json()["parts_moved"] is None
+    assert "So are its 2 saved parts (by head)." in str(
+        replayed(opened(result), opened(result))
+    )
+
+
+def test_parts_that_cancel_may_move_by_as_much_more():
+    """A row of small credits may have large parts, and rounding moves these."""
+    small = make_attribution(noise_floor=FLOOR)
+    small = replace(small, credits=small.credits * 0 + 1e-3)
+    big, moved = (300.0, -299.9), (300.5, -299.9)
+    assert replayed(opened(small, big), opened(small, moved)).parts_within_noise
+    bigger = replace(small, credits=small.credits * 0 + 300.0)
+    assert not replayed(opened(bigger, big), opened(bigger, moved)).parts_within_noise

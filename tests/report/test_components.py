@@ -119,6 +119,16 @@ def test_the_rest_is_told_by_what_it_is():
     assert mlp == pytest.approx(result.credits[0, [1, 3]].sum(), abs=6e-4)
 
 
+def test_a_part_of_a_kind_without_words_is_told_too():
+    result = opened()
+    inside = result.components
+    kinds = tuple("new kind" if kind == "bias" else kind for kind in inside.kinds)
+    parts = told(replace(result, components=replace(inside, kinds=kinds)))
+    assert "new kind" in [name for _, name in parts]
+    total = sum(value for value, _ in parts)
+    assert total == pytest.approx(result.credits.sum(), abs=1e-3 * len(parts))
+
+
 @pytest.mark.parametrize("top", [1, 3])
 def test_no_more_parts_are_called_the_largest_than_were_kept(top):
     """A part of a layer that was left out may be larger than one of another layer."""

@@ -100,8 +100,18 @@ def recorded_reader(
 
 
 def recorded_level(result: Attribution) -> Level:
-    """How far down a result goes."""
+    """How far down a result goes.
+
+    Raises:
+        ArgumentError: If that is directions of the user's own.
+    """
     if result.components is not None:
+        if result.components.by == "direction":
+            raise ArgumentError(
+                "This result shares credits over directions of your own, which no file "
+                "holds, so it cannot be run again. Make it anew from Python, with "
+                "`attribute(…, directions=…)`."
+            )
         return check_level(result.components.by)
     parted = any(segment.is_part for segment in result.segments)
     return "sublayer" if parted else "layer"

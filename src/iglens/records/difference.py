@@ -201,5 +201,10 @@ def diff(
         if before != (a.segments, b.segments):
             notes.append(f"Paths are taken through layers {list(a.layers)}.")
     check_paths(a, b)
+    if a.components is not None or b.components is not None:
+        notes.append(
+            "What is inside the segments is not compared, only what it adds up to; "
+            "each result keeps its own."
+        )
     rows_a, rows_b, left_out = matched(a, b)
     return Difference(a.select(rows_a), b.select(rows_b), (*notes, *left_out))

@@ -1,12 +1,14 @@
 """A saved result beside the same question asked again."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from .attribution import Attribution
+from .components import Components
 from .difference import Difference
 
 Verdict = Literal["identical", "within noise", "changed"]
@@ -74,11 +76,14 @@ class Replay:
         "identical": every level and model value has the same bits, and the credits of
         a gradient too. "within noise": no level and no model value moved by more than
         both noise floors together, no credit by more than twice that, and what was
-        not finite still is not. "changed": anything else.
+        not finite still is not. "changed": anything else. Parts of segments count too:
+        for "identical" by their bits, else by `parts_within_noise`.
         """
         credits = self.then.credits, self.now.credits
         beyond = self.difference.beyond_noise & ~_same(*credits)
         if not self.within_noise.all() or beyond[np.isfinite(credits[0])].any():
+            return "changed"
+        if not self.parts_within_noise:
             return "changed"
         exact = all(_same(then, now).all() for then, now in self._arrays)
         return "identical" if exact else "within noise"
@@ -145,7 +150,54 @@ class Replay:
         names = ["levels", "model_value"]
         if self.then.estimator != "observed":
             names.append("credits")
-        return [(getattr(self.then, n), getattr(self.now, n)) for n in names]
+        found = [(getattr(self.then, n), getattr(self.now, n)) for n in names]
+        return found if self._parts is None else [*found, self._parts]
+
+    @property
+    def parts_moved(self) -> Float[np.ndarray, "rows parts"] | None:
+        """`|credit now - credit then|` of every saved part; NaN where one is lost.
+
+        None if no parts were saved.
+        """
+        if self._parts is None:
+            return None
+        then, now = self._parts
+        return np.abs(now - then)
+
+    @property
+    def parts_within_noise(self) -> bool:
+        """Whether no saved part is lost, or moved by more than rounding.
+
+        Parts cancel, and rounding moves each in proportion to its size: a credit's
+        noise and the certificates of both, times the largest part over the largest
+        credit of the row where that is more than 1.
+        """
+        if self._parts is None:
+            return True
+        then, now = self._parts
+        both = self.then.components, self.now.components
+        tolerance = sum(side.tolerance for side in both if side is not None)
+        limit = 2 * self.difference.noise_floor + tolerance
+        sizes = [np.abs(some).max(1, initial=0.0) for some in (then, self.then.credits)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            limit = limit * np.fmax(1.0, sizes[0] / sizes[1])
+            return bool(
+                ((np.abs(now - then) <= limit[:, None]) | _same(then, now)).all()
+            )
+
+    @cached_property
+    def _parts(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Credits of every saved part, then and now; NaN now where it is lost."""
+        then, now = self.then.components, self.now.components
+        if then is None:
+            return None
+        found = np.full_like(then.credits, np.nan)
+        if now is not None:
+            places = {key: place for place, key in enumerate(_keys(now))}
+            for part, key in enumerate(_keys(then)):
+                if key in places:
+                    found[:, part] = now.credits[:, places[key]]
+        return then.credits, found
 
     def to_json(self) -> dict[str, Any]:
         """The published JSON form; NaN and infinity become null."""
@@ -164,6 +216,13 @@ def _same(then: np.ndarray, now: np.ndarray) -> Bool[np.ndarray, "..."]:
     """Equal numbers; and what is not finite, where a JSON file keeps only that."""
     lost = np.isnan(then) & ~np.isfinite(now)
     return (then == now) | lost
+
+
+def _keys(inside: Components) -> list[tuple[int, str, int, int]]:
+    """What each part is, and where."""
+    numbers = (inside.segments, inside.indices, inside.sources)
+    segments, indices, sources = (each.tolist() for each in numbers)
+    return list(zip(segments, inside.kinds, indices, sources, strict=True))
 
 
 def _facts(result: Attribution) -> dict[str, str | None]:

@@ -19,6 +19,7 @@ _LITTLE = 0.01
 _UNNUMBERED = {
     "bias": "biases behind heads or neurons",
     "norm offset": "offsets of norms",
+    "besides experts": "shared experts and offsets",
     "carry": "states that blocks rescale",
     "head bias": "from no token (biases of values, rounding)",
     "translation": "the lens",
@@ -90,9 +91,9 @@ def _rest(
         many = " and ".join(_MANY.get(kind, f"{kind}s") for kind in kinds)
         credits = [inside.credits[row, i] for i in numbered if i not in set(listed)]
         yield f"{count:,} other {many}", sum(credits) + inside.others[row, opened].sum()
-    for kind, words in _UNNUMBERED.items():
+    for kind in dict.fromkeys(k for k in inside.kinds if k not in NUMBERED):
         own = [i for i, other in enumerate(inside.kinds) if other == kind]
-        yield words, inside.credits[row, own].sum()
+        yield _UNNUMBERED.get(kind, kind), inside.credits[row, own].sum()
     parts = np.array([segment.part for segment in attribution.segments])
     for part in dict.fromkeys(parts[~opened].tolist()):
         own = ~opened & (parts == part)

@@ -1,5 +1,9 @@
 """What running a result again gave, in plain sentences."""
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from ..records.replay import Fact, Replay
 from .text import target_name
 from .visible import visible
@@ -13,7 +17,7 @@ _VERDICTS = {
 
 def summary(replay: Replay) -> str:
     """The verdict, what moved most, and what is not what it was."""
-    lines = [_verdict(replay)]
+    lines = [_verdict(replay), *_parts(replay)]
     lines += [_fact(fact) for fact in replay.changed_facts]
     if not replay.changed_facts:
         lines.append(_same(replay))
@@ -49,6 +53,20 @@ def _verdict(replay: Replay) -> str:
         f"{then.positions[largest.row]}) moved most, by {largest.change:+.2g} "
         f"{visible(then.units[largest.row])}; rounding may move it by {floor:.1g}."
     )
+
+
+def _parts(replay: Replay) -> Iterator[str]:
+    """How far what is inside the segments moved, if that was saved."""
+    moved, inside = replay.parts_moved, replay.then.components
+    if inside is None or moved is None:
+        return
+    count = f"{moved.shape[1]:,} saved parts (by {inside.by})"
+    if replay.verdict == "identical":
+        yield f"So are its {count}."
+        return
+    lost = int(np.isnan(moved).any(0).sum())
+    most = float(np.nanmax(moved, initial=0.0))
+    yield f"Of {count}, {lost:,} are lost; the others moved by {most:.1g} at most."
 
 
 def _fact(fact: Fact) -> str:

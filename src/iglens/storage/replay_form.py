@@ -13,6 +13,7 @@ SCHEMA = "iglens.replay/1"
 def replay_to_json(replay: Replay) -> dict[str, Any]:
     """The verdict, what moved, and what is not what it was."""
     then, now = replay.then.provenance, replay.now.provenance
+    parts = replay.parts_moved
     written = plain(
         {
             "schema": SCHEMA,
@@ -22,6 +23,7 @@ def replay_to_json(replay: Replay) -> dict[str, Any]:
             "target": [asdict(target) for target in replay.then.targets],
             "layers": replay.then.point_layers,
             "moved": nulled(replay.moved),
+            "parts_moved": None if parts is None else nulled(parts),
             "noise_floor": nulled(replay.difference.noise_floor),
             "largest": None if replay.largest is None else asdict(replay.largest),
             "facts": [asdict(fact) for fact in replay.facts],
