@@ -15,6 +15,7 @@ from iglens.model.discover import arbitrary_tokens
 from iglens.readout.measure import total_variation
 
 from .inside import described, missed_inside
+from .opened import opened
 
 TOKENS = 13
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -38,6 +39,8 @@ class Proof:
         parts: Kinds of its blocks with their parts, in float32.
         unsplit: Why blocks are not split.
         misplaced: By how much a state between two parts fails to decide its block.
+        opened: What inside the parts credits can be shared over, in float64.
+        unsummed: What such shares miss of the credit, relative to the largest one.
     """
 
     status: str
@@ -51,6 +54,8 @@ class Proof:
     parts: str = ""
     unsplit: str = ""
     misplaced: float = 0.0
+    opened: str = ""
+    unsummed: float = 0.0
 
 
 def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
@@ -63,6 +68,7 @@ def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
     missed = _missed(decoder, declaration or Declaration())
     stream, readout = decoder.verified.stream, decoder.readout
     single = dtype == torch.float32
+    inside, unsummed = ("", 0.0) if single else opened(decoder)
     return Proof(
         "exact" if missed <= LIMITS[dtype] else "wrong",
         readout.kind,
@@ -74,6 +80,8 @@ def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
         parts=described(decoder) if single else "",
         unsplit="; ".join(decoder.sublayers.reasons) if single else "",
         misplaced=missed_inside(decoder) if single else 0.0,
+        opened=inside,
+        unsummed=unsummed,
     )
 
 

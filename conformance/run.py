@@ -35,6 +35,9 @@ FLOORS = {
 MISPLACED = 1e-5
 """By how much a block may be missed, relative to its output: vectors add up rounded."""
 
+UNSUMMED = 1e-9
+"""What shares of a credit may miss of it, relative to the largest credit."""
+
 _SHARED = ("modeling_utils", "modeling_layers", "generation", "integrations.moe")
 """What every class imports: once here instead of once in every process."""
 
@@ -85,6 +88,11 @@ def complaints(rows: Sequence[Row], *, whole: bool) -> list[str]:
         f"{row.single.misplaced:.2g}"
         for row in rows
         if row.single.misplaced > MISPLACED
+    ]
+    found += [
+        f"{row.name} is opened wrongly: shares miss {row.double.unsummed:.2g} of it"
+        for row in rows
+        if not row.double.unsummed <= UNSUMMED
     ]
     for kind, floors in FLOORS.items() if whole else ():
         reached = counts(rows, kind)

@@ -32,6 +32,10 @@ only the last block's output is replaced by random vectors.
   which every block splits, or holds one module with weights alone, are counted as
   *split*. States between parts are judged by intervention: with another input of the
   block, and only that state as it was, the block's output must be as it was.
+- **opened**: what credits can be shared over below the parts of blocks (float64):
+  heads, neurons or experts, and what heads read from each token; "some" if not wherever
+  a block is split. Shares, their sums and the layer map must agree within 1e-9 of the
+  largest credit.
 - **refused**: iglens says why and explains nothing.
 - **unbuilt**: the class could not be made in this environment.
 - **declared**: what had to be said about the model, as a user would
@@ -55,6 +59,8 @@ def counts(rows: Iterable[Row], kind: str) -> dict[str, int]:
     found["split"] = sum(
         bool(row.single.parts) and not row.single.unsplit for row in chosen
     )
+    for what in ("heads", "neurons", "sources"):
+        found[what] = sum(what in row.double.opened for row in chosen)
     for readout in ("explicit", "injected"):
         found[readout] = sum(
             row.single.status == "exact" and row.single.readout == readout
@@ -80,7 +86,8 @@ def _summary(found: dict[str, int], rewards: bool) -> str:
     """Counts as a small table."""
     names = ("classes", "exact", "exact in float64", "explicit", "injected")
     names += ("exact with one label",) if rewards else ()
-    names += ("split", "refused", "unbuilt", "failed", "wrong")
+    names += ("split", "heads", "neurons", "sources")
+    names += ("refused", "unbuilt", "failed", "wrong")
     head = " | ".join(names)
     values = " | ".join(str(found.get(name, 0)) for name in names)
     return f"| {head} |\n|{'---|' * len(names)}\n| {values} |\n"
@@ -90,7 +97,8 @@ def _table(rows: Sequence[Row], rewards: bool) -> str:
     """One line for each class."""
     names = ["model type", "class", "float32", "float64"]
     names += ["one label"] if rewards else []
-    names += ["readout", "after the head", "blocks", "inside the blocks", "declared"]
+    names += ["readout", "after the head", "blocks", "inside the blocks"]
+    names += ["opened", "declared"]
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for row in sorted(rows, key=lambda row: row.model_type):
         proof = row.single
@@ -105,6 +113,7 @@ def _table(rows: Sequence[Row], rewards: bool) -> str:
             proof.postprocess,
             blocks,
             proof.parts,
+            row.double.opened,
             row.declared,
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import iglens
 from iglens.attribution.components import largest
 from iglens.attribution.strokes import turns
-from iglens.errors import ArgumentError
+from iglens.errors import ArgumentError, FidelityError
 from iglens.inside.directions import Directions
 
 IDS = [3, 1, 4, 1, 5, 9]
@@ -363,7 +363,9 @@ def test_an_experts_credit_is_what_it_wrote():
     trace = decoder.trace(IDS, AT, by="neuron")
     result = iglens.attribute(trace, TOKEN, by="neuron")
     inside = result.components
-    assert set(inside.kinds) == {"expert"}
+    assert set(inside.kinds) == {"expert", "besides experts"}
+    besides = np.array(inside.kinds) == "besides experts"
+    np.testing.assert_allclose(inside.credits[:, besides], 0, atol=1e-9)
     assert inside.indices.max() < 4
     np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
     held = np.unique(inside.segments)
@@ -489,3 +491,17 @@ def test_through_a_lens_the_write_is_opened_and_the_rest_is_the_lenss(opened, by
     for at in np.flatnonzero(~moved):
         parts[:, inside.segments[at]] += inside.credits[:, at]
     np.testing.assert_allclose(parts[:, held], result.writes[:, held], atol=1e-9)
+
+
+def test_what_is_not_certified_is_refused_or_flagged(opened, monkeypatch):
+    from iglens.attribution import components, strokes
+
+    _, trace, _ = opened("llama", "head")
+    monkeypatch.setattr(components, "TOLERANCE", 1e-30)
+    monkeypatch.setattr(strokes, "TOLERANCE", 1e-30)
+    with pytest.raises(FidelityError, match="only, not to 1e-30"):
+        iglens.attribute(trace, TOKEN, by="head")
+    result = iglens.attribute(trace, TOKEN, by="head", strict=False)
+    assert not result.components.certified
+    assert {flag.kind for flag in result.flags} == {"uncertified"}
+    np.testing.assert_allclose(result.components.totals, result.credits, atol=1e-12)

@@ -185,8 +185,9 @@ def test_a_block_without_parts_is_one_segment_and_the_trace_says_why():
     decoder = iglens.Decoder(MambaForCausalLM(MambaConfig(**sizes, state_size=4)))
     trace = decoder.trace(IDS, [6], by="sublayer")
     assert set(trace.whole) == set(range(1, decoder.n_layers + 1))
-    with pytest.raises(ArgumentError, match="nothing from inside"):
-        iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
+    result = iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
+    assert [segment.part for segment in result.segments] == ["block", "block"]
+    assert "Layers 1 to 2 stay whole: there is nothing to split" in result.warnings[-1]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "neox"])

@@ -176,11 +176,12 @@ def test_words_are_added_up_and_can_be_opened():
     logs = -np.abs(np.random.default_rng(0).normal(size=(7, 4)))
     answer = Answer.of(make_answer(logs, texts=pieces))
     words = answer.words()
-    assert [word.text for word in words] == [" Hanoi,", " of", " course", "\n", "Yes"]
+    texts = [" Hanoi", ",", " of", " course", "\n", "Yes"]
+    assert [word.text for word in words] == texts
     assert [piece for w in words for piece in range(w.start, w.stop)] == list(range(7))
-    np.testing.assert_allclose(words[0].credits, answer.credits[:3].sum(0))
-    np.testing.assert_allclose(words[0].log_level, logs[:3].sum(0))
-    np.testing.assert_allclose(words[0].log_credits, np.diff(logs[:3].sum(0)))
+    np.testing.assert_allclose(words[0].credits, answer.credits[:2].sum(0))
+    np.testing.assert_allclose(words[0].log_level, logs[:2].sum(0))
+    np.testing.assert_allclose(words[0].log_credits, np.diff(logs[:2].sum(0)))
     total = sum(word.credits for word in words)
     np.testing.assert_allclose(total, answer.joint_credits, atol=1e-15)
 
@@ -191,7 +192,8 @@ def test_words_cover_every_piece_once(pieces):
     assert [i for a, b in found for i in range(a, b)] == list(range(len(pieces)))
     assert all(a < b for a, b in found)
     for a, _ in found[1:]:
-        assert pieces[a][:1].isspace() or pieces[a - 1][-1:].isspace()
+        spaced = pieces[a][:1].isspace() or pieces[a - 1][-1:].isspace()
+        assert spaced or not any(map(str.isalnum, pieces[a]))
 
 
 @given(logs=tables(points=6), data=st.data())

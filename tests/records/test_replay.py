@@ -220,6 +220,19 @@ def test_parts_that_moved_are_noticed_though_no_level_did(now, verdict):
     Draft202012Validator(SCHEMA).validate(found.to_json())
 
 
+def test_parts_are_found_again_wherever_they_stand():
+    result = opened(make_attribution(noise_floor=FLOOR))
+    inside, turned = result.components, [1, 0]
+    names = ("segments", "indices", "sources")
+    other = replace(
+        inside,
+        kinds=tuple(inside.kinds[i] for i in turned),
+        credits=inside.credits[:, turned],
+        **{name: getattr(inside, name)[turned] for name in names},
+    )
+    assert replayed(result, replace(result, components=other)).verdict == "identical"
+
+
 def test_parts_that_are_lost_are_a_change():
     result = make_attribution(noise_floor=FLOOR)
     other = opened(result, kinds=("expert", "bias"))

@@ -1,4 +1,4 @@
-"""An answer in sentences and as shares: words first, pieces below, margins that add up."""
+"""An answer in sentences and as shares: words first, pieces below, exact margins."""
 
 import io
 import re

@@ -14,13 +14,13 @@ from ..readout.measure import meaningful_unit
 from ..records import Attribution, ReadoutInfo, Unit, check_unit
 from ..trace import Trace
 from .baseline import BaselineLike
-from .components import components
+from .components import certificate_flags, components
 from .estimator import AbstractEstimator, Observed
 from .fold import check_estimator, folded
 from .opened import Named
 from .path import Level, Path, check_level, make_path
 from .reading import PathReading, read_paths
-from .remarks import level_flags, overshoot_flags, warnings_of
+from .remarks import level_flags, overshoot_flags, warnings_of, whole_warnings
 from .rows import Rows, Targets, resolve_rows
 from .strokes import Question
 from .verdict import Verdict, judge
@@ -128,7 +128,8 @@ def attribute(
         path, rows, trace.readout, unit, by, top, memory_budget, directions
     )
     inside = components(question, read, found.credits, found.writes)
-    return replace(found, components=inside)
+    flags = certificate_flags(inside, found.segments, strict=strict)
+    return replace(found, components=inside, flags=(*found.flags, *flags))
 
 
 def _record(
@@ -183,6 +184,7 @@ def _record(
             *trace.warnings,
             *verdict.warnings,
             *warnings_of(path, rows, reading, unit, estimator),
+            *whole_warnings(path),
         ),
     )
 

@@ -7,13 +7,15 @@ of any kind, and parts of parts add up. Where parts of a block stand side by sid
 segment's credit is a weighted mean over several lines, and so is its gradient.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FidelityError
+from ..records import Flag, Segment
 from ..records.components import NUMBERED, Components
 from .averaged import TOLERANCE
 from .opened import Opening, directed, openings
@@ -62,6 +64,31 @@ def components(
     return table.record(reasons)
 
 
+def certificate_flags(
+    found: Components, segments: Sequence[Segment], *, strict: bool
+) -> tuple[Flag, ...]:
+    """A flag for everything that was integrated beyond the tolerance.
+
+    Raises:
+        FidelityError: If there is anything, and `strict`.
+    """
+    flags = []
+    for row, at in found.uncertified:
+        worst = float(np.fmax(found.residual[row, at], found.disagreement[row, at]))
+        detail = (
+            f"The integral inside {segments[at].label} is certified to {worst:.1g} "
+            f"only, not to {found.tolerance:.1g}."
+        )
+        flags.append(Flag(row, at + 1, "uncertified", detail))
+    if flags and strict:
+        raise FidelityError(
+            f"{flags[0].detail} Shares would add up all the same, but need not be "
+            "those of the parts. Use precision=torch.float64, or `strict=False` to see "
+            "them flagged."
+        )
+    return tuple(flags)
+
+
 def _batches(question: Question, opened: list[Opening]) -> Iterator[list[Opening]]:
     """Segments with equally many lines that fit the budget together."""
     each = _COPIES * 8 * question.readout.d_model * len(question.rows.targets)
@@ -84,10 +111,7 @@ class _Table:
         self.tokens = np.zeros((*credits.shape, n_text))
         self.certificate = np.full((3, *credits.shape), np.nan)
         self.n_parts = np.zeros(credits.shape[1], np.int64)
-        self.segments: list[int] = []
-        self.kinds: list[str] = []
-        self.numbers: list[tuple[int, int]] = []
-        self.credits: list[Float[np.ndarray, " rows"]] = []
+        self.pieces: list[_Piece] = []
 
     def put(self, segment: int, found: Opened) -> None:
         """Take in what is inside one segment."""
@@ -96,51 +120,47 @@ class _Table:
             self.certificate[place, :, segment] = known.cpu().numpy()
         for shares in found.shares:
             values = shares.values.cpu().numpy()
-            if shares.kind == "source":
-                for token in np.unique(shares.sources):
-                    own = values[:, shares.sources == token].sum(1)
-                    self.tokens[:, segment, token] += own
             kept = np.ones(values.shape[1], bool)
+            if shares.kind == "source":
+                tokens = self.tokens[:, segment].T  # a view
+                np.add.at(tokens, shares.sources, values.T)
             if shares.kind in NUMBERED:
                 self.n_parts[segment] += values.shape[1]
                 kept = largest(values, self.question.top)
-            for at in np.flatnonzero(kept).tolist():
-                numbers = int(shares.indices[at]), int(shares.sources[at])
-                self._add(segment, shares.kind, numbers, values[:, at])
+            numbers = np.stack([shares.indices, shares.sources])[:, kept]
+            self._add(_Piece(segment, shares.kind, numbers, values[:, kept]))
 
     def put_translations(
         self, translations: Float[np.ndarray, "rows segments"]
     ) -> None:
         """Take in what the lens moved, where segments are opened."""
-        for segment in np.flatnonzero(self.n_parts).tolist():
-            self._add(segment, "translation", (-1, -1), translations[:, segment])
+        opened = np.isfinite(self.certificate[0]).any(0)
+        for segment in np.flatnonzero(opened).tolist():
+            moved = translations[:, [segment]]
+            self._add(_Piece(segment, "translation", np.full((2, 1), -1), moved))
 
-    def _add(
-        self,
-        segment: int,
-        kind: str,
-        numbers: tuple[int, int],
-        credits: Float[np.ndarray, " rows"],
-    ) -> None:
-        """One part, whose credit is no longer others'."""
-        self.segments.append(segment)
-        self.kinds.append(kind)
-        self.numbers.append(numbers)
-        self.credits.append(credits)
-        self.others[:, segment] -= credits
+    def _add(self, piece: "_Piece") -> None:
+        """Parts whose credit is no longer others'."""
+        self.pieces.append(piece)
+        self.others[:, piece.segment] -= piece.credits.sum(1)
 
     def record(self, reasons: dict[int, str]) -> Components:
         """What was taken in, parts in the order of segments."""
-        order = np.argsort(self.segments, kind="stable").tolist()
-        numbers = np.array([self.numbers[i] for i in order]).reshape(-1, 2)
+        pieces = sorted(self.pieces, key=lambda piece: piece.segment)
+        numbers = np.concatenate([piece.numbers for piece in pieces], 1)
+        sizes = [piece.credits.shape[1] for piece in pieces]
         by = "direction" if self.question.directions else self.question.by
         return Components(
             by=by,
-            segments=np.array([self.segments[i] for i in order], np.int64),
-            kinds=tuple(self.kinds[i] for i in order),
-            indices=numbers[:, 0],
-            sources=numbers[:, 1],
-            credits=np.stack([self.credits[i] for i in order], 1),
+            segments=np.repeat([piece.segment for piece in pieces], sizes),
+            kinds=tuple(
+                piece.kind
+                for piece, size in zip(pieces, sizes, strict=True)
+                for _ in range(size)
+            ),
+            indices=numbers[0],
+            sources=numbers[1],
+            credits=np.concatenate([piece.credits for piece in pieces], 1),
             others=self.others,
             n_parts=self.n_parts,
             residual=self.certificate[0],
@@ -150,6 +170,23 @@ class _Table:
             tokens=self.tokens if by == "source" else None,
             reasons=reasons,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Parts of one kind in one segment.
+
+    Attributes:
+        segment: Index of the segment.
+        kind: What they are.
+        numbers: Their own numbers, and those of the tokens they read from.
+        credits: Their credits.
+    """
+
+    segment: int
+    kind: str
+    numbers: Int[np.ndarray, "2 parts"]
+    credits: Float[np.ndarray, "rows parts"]
 
 
 def largest(

@@ -80,7 +80,7 @@ class Opening:
         They add up to the product of gradient and update, but for rounding.
         """
         if isinstance(self.writing, Mixture):
-            return [_experts(self.writing, gradient)]
+            return _experts(self.writing, gradient)
         if isinstance(self.writing, Directions):
             own = self.writing.shares(gradient)
             assert self.update is not None  # directions come with it
@@ -97,14 +97,18 @@ class Opening:
         return [*_read(self.writing.sources(gradient), heads), *fixed]
 
 
-def _experts(mixture: Mixture, gradient: Float[Tensor, "rows d_model"]) -> Shares:
-    """What every expert gives that the router chose at some row."""
+def _experts(mixture: Mixture, gradient: Float[Tensor, "rows d_model"]) -> list[Shares]:
+    """What every expert gives that the router chose at some row, and what else is."""
     slots = mixture.experts(gradient)
     chosen = mixture.ids.unique()
     values = slots.new_zeros(len(slots), len(chosen))
     values.scatter_add_(1, torch.searchsorted(chosen, mixture.ids), slots)
     none = np.full(len(chosen), -1)
-    return Shares("expert", values, chosen.cpu().numpy(), none)
+    besides = mixture.others(gradient, slots)
+    return [
+        Shares("expert", values, chosen.cpu().numpy(), none),
+        Shares.single("besides experts", besides),
+    ]
 
 
 def _read(

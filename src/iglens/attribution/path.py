@@ -219,7 +219,7 @@ def make_path(
     if not start.through_embedding:
         stops = stops[1:]
     indices = tuple(trace.layers.index(layer) for layer in stops)
-    if parted and not trace.inside:
+    if parted and not (trace.inside or trace.whole):
         raise ArgumentError(
             "This trace holds nothing from inside the blocks: make it with "
             '`Decoder.trace(…, by="sublayer")`.'

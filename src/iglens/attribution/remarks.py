@@ -77,6 +77,39 @@ def warnings_of(
     return tuple(found)
 
 
+def whole_warnings(path: Path) -> tuple[str, ...]:
+    """Which blocks stay whole on a path through parts, and why."""
+    if not path.parted:
+        return ()
+    reasons: dict[str, list[int]] = {}
+    for block in path.blocks:
+        single = block.after is not None and block.layer == block.after + 1
+        if block.parts is None and single:
+            reason = path.trace.whole.get(block.layer, "it was not taken apart")
+            reasons.setdefault(reason, []).append(block.layer)
+    return tuple(
+        f"{'Layer' if len(layers) == 1 else 'Layers'} {_ranges(layers)} "
+        f"{'stays' if len(layers) == 1 else 'stay'} whole: {reason}."
+        for reason, layers in reasons.items()
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Ascending numbers in few words.
+
+    Example:
+        >>> _ranges([1, 2, 3, 5])
+        '1 to 3, 5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs)
+
+
 def _baseline_warning(
     path: Path, rows: Rows, reading: PathReading, unit: Unit
 ) -> list[str]:

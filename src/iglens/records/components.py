@@ -26,8 +26,9 @@ class Components:
         segments: Index of the segment that each part lies in.
         kinds: What each part is: "head", "neuron", "expert", "source" (what a head read
             from a token), "head bias" (what it gave besides), "bias", "norm offset",
-            "carry" (a scaled state), "translation" (the lens's share), "direction" and
-            "error" (what given directions miss).
+            "besides experts" (a shared expert, offsets), "carry" (a scaled state),
+            "translation" (the lens's share), "direction" and "error" (what given
+            directions miss).
         indices: Number of the head, neuron or expert, from 0; -1 where there is none.
         sources: Index of the token that is read from; -1 where there is none.
         credits: Each part's credit, in the row's unit.
@@ -63,15 +64,20 @@ class Components:
     def totals(self) -> Float[np.ndarray, "rows segments"]:
         """Parts and others added up: each segment's credit."""
         found = self.others.copy()
-        for part, segment in enumerate(self.segments.tolist()):
-            found[:, segment] += self.credits[:, part]
+        np.add.at(found.T, self.segments, self.credits.T)
         return found
 
     @property
     def certified(self) -> bool:
         """Whether every opened segment was integrated to the tolerance."""
-        worst = np.fmax(self.residual, self.disagreement)
-        return bool((np.nan_to_num(worst) <= self.tolerance).all())
+        return not self.uncertified
+
+    @property
+    def uncertified(self) -> list[tuple[int, int]]:
+        """(row, segment) of what was integrated beyond the tolerance."""
+        worst = np.nan_to_num(np.fmax(self.residual, self.disagreement))
+        found = np.argwhere(worst > self.tolerance).tolist()
+        return [(row, segment) for row, segment in found]
 
     def largest(self, row: int, n: int) -> list[int]:
         """The numbered parts with the largest credits of a row, largest first."""
