@@ -250,6 +250,26 @@ def test_factors_between_heads_and_writer_are_part_of_what_they_read(model_type)
         assert gap.abs().max() < 1e-4 * attention.heads(gradient).abs().max()
 
 
+class HeadNorm(torch.nn.Module):
+    """Norms what each head reads, by itself."""
+
+    def forward(self, read):
+        return torch.nn.functional.rms_norm(read.unflatten(-1, (4, -1)), (8,)).flatten(
+            -2
+        )
+
+
+def test_heads_that_are_normed_before_their_writer_have_no_sources():
+    model = build("llama", torch.float64)
+    for block in model.model.layers:
+        attention = block.self_attn
+        attention.o_proj = torch.nn.Sequential(HeadNorm(), attention.o_proj)
+    found, _ = written(Decoder(model), sources=True)
+    for attention, _ in found.values():
+        assert attention.heads(gradients(attention)).shape[1] == 4
+        assert "between what its heads read and its writer" in attention.attended
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_sink_that_scales_after_the_weights_is_refused():
     """Its eager function gives weights that are not those it multiplies with."""
