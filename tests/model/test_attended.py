@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from iglens.model.attended import Values, attended, taken_call
+from iglens.model.attended import attended, taken_call
 from iglens.model.attention import AttentionFunction
+from iglens.model.value_source import Values
 
 TEXTS, HEADS, GROUPS, TOKENS, WIDTH = 2, 4, 2, 9, 3
 PLACES = [torch.tensor([1, 7]), torch.tensor([0, 4, 5])]

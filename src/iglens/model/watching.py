@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from .attended import AttentionCall, Values, taken_call
+from .attended import AttentionCall, taken_call
 from .attention import AttentionFunction, intercepted_attention
 from .boundaries import boundaries
 from .mixtures import MixtureCall, taken_mixture
 from .stream import Stream
 from .structure import tensors
+from .value_source import Values
 
 
 @dataclass(eq=False)
