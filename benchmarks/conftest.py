@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+# Before the type-check hook loads our modules; see tests/conftest.py.
+import transformers.modeling_utils  # noqa: F401
+
 import iglens
 
 TEXT = """The lens is older than the telescope. Glass makers in Venice ground small

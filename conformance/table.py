@@ -34,7 +34,7 @@ only the last block's output is replaced by random vectors.
   block, and only that state as it was, the block's output must be as it was.
 - **opened**: what credits can be shared over below the parts of blocks (float64):
   heads, neurons or experts, and what heads read from each token; "some" if not wherever
-  a block is split. Shares, their sums and the layer map must agree within 1e-9 of the
+  a block is split. Shares, their sums and the layer map must agree within 1e-6 of the
   largest credit.
 - **refused**: iglens says why and explains nothing.
 - **unbuilt**: the class could not be made in this environment.

@@ -173,7 +173,7 @@ class Strokes:
     ) -> Float[Tensor, " rows"]:
         """The largest share of any part."""
         shares = self._shares(opening, gradient)
-        return torch.stack([each.values.abs().amax(1) for each in shares]).amax(0)
+        return torch.cat([each.values.abs() for each in shares], 1).amax(1)
 
     def _shares(
         self, opening: Opening, gradient: Float[Tensor, "rows d_model"]

@@ -45,6 +45,8 @@ class Seen:
             return f"{name} was called {self.calls} times"
         if self.reason is not None:
             return self.reason
+        if not (self.taken and self.given):
+            return f"{name} does not begin and end within its block"
         return self.taken[text], self.given[text]
 
 
