@@ -36,8 +36,8 @@ MISPLACED = 1e-5
 """By how much a block may be missed, relative to its output: vectors add up rounded."""
 
 UNSUMMED = 1e-6
-"""What shares may miss of a credit, relative to the largest: norms that compute in float32
-whatever they are given leave 1e-7 of it."""
+"""What shares may miss of a credit, relative to the largest: norms in float32,
+whatever they are given, leave 1e-7 of it."""
 
 _SHARED = ("modeling_utils", "modeling_layers", "generation", "integrations.moe")
 """What every class imports: once here instead of once in every process."""
