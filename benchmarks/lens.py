@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 
 import iglens
-from iglens.explaining.lens_eval import evaluate_on, scores_on
-from iglens.explaining.lens_fit import fit
-from iglens.explaining.lens_moments import accumulate
-from iglens.explaining.lens_parts import gather
-from iglens.explaining.lens_polish import Polisher
-from iglens.explaining.lens_ridge import fit_on
-from iglens.explaining.lens_text import Corpus, encoded, generated
-from iglens.explaining.ridge import ridge_translator
-from iglens.model.child import silent
+from iglens.explaining.lenses.accumulate import accumulate
+from iglens.explaining.lenses.evaluate import evaluate_on, scores_on
+from iglens.explaining.lenses.fit import fit
+from iglens.explaining.lenses.parts import gather
+from iglens.explaining.lenses.polish import Polisher
+from iglens.explaining.lenses.ridge import ridge_translator
+from iglens.explaining.lenses.solve import fit_on
+from iglens.explaining.lenses.text import Corpus, encoded, generated
+from iglens.model.loading.child import silent
 from iglens.readout import MEMORY_BUDGET
 from iglens.readout.lens import AffineLens
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from iglens.model.embedded import cached_path
+from iglens.model.loading.embedded import cached_path
 
 CODE = """
 import re, sys, torch, iglens

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from iglens import Decoder
-from iglens.model.between import site_hooks
 from iglens.model.boundaries import boundaries
 from iglens.model.discover import arbitrary_tokens
+from iglens.model.inside.between import site_hooks
+from iglens.model.inside.sublayers import BlockPlan, Site
 from iglens.model.structure import get, tensors
-from iglens.model.sublayers import BlockPlan, Site
 
 TOKENS = 15
 

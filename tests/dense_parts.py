@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from iglens.attribution.averaged import AveragedGradient
+from iglens.attribution.integral.averaged import AveragedGradient
 
 
 @dataclass(frozen=True, eq=False)

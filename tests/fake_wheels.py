@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 
-from iglens.model.catalogue import EmbeddedModel, Probe
+from iglens.model.loading.catalogue import EmbeddedModel, Probe
 
 PARTS = (b"first half, ", b"second half")
 

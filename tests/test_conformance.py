@@ -11,7 +11,7 @@ from conformance import declarations, inside, prove, run, table, tiny
 from conformance.rows import Row
 from iglens import Decoder, UnsupportedModelError
 from iglens.model.declaration import Declaration
-from iglens.model.sublayers import Sublayers
+from iglens.model.inside.sublayers import Sublayers
 
 ODD = {
     "llama": "explicit",

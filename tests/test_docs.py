@@ -81,11 +81,55 @@ def test_the_answers_in_the_docs_are_the_output(name):
     assert without_rounding(shown) == without_rounding(now)
 
 
+INSIDE = ("sublayers", "interaction", "heads", "neurons", "sources")
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INSIDE)
+def test_what_is_inside_layers_in_the_docs_is_the_output(name):
+    now = in_fresh_interpreter(f"{name}_output")
+    shown = block("docs/inside.md", name)
+    assert without_rounding(shown) == without_rounding(now)
+
+
 def test_every_generated_block_is_compared(generate):
-    pages = [path for path, _ in generate.BLOCKS]
-    named = {name for path, name in generate.BLOCKS if path == "docs/answers.md"}
-    assert named == set(ANSWERS)
-    assert len(pages) == len(ANSWERS) + 4  # each of these has a test of its own
+    blocks = set(generate.BLOCKS)
+    for page, known in (("answers", ANSWERS), ("inside", INSIDE)):
+        mine = {(path, name) for path, name in blocks if path == f"docs/{page}.md"}
+        assert {name for _, name in mine} == set(known)
+        blocks -= mine
+    assert len(blocks) == 4  # each of these has a test of its own
+
+
+@pytest.mark.embedded
+def test_the_python_of_the_page_on_insides_runs_and_adds_up():
+    page = (ROOT / "docs/inside.md").read_text()
+    known = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(code, known)
+    result, inside, trace = known["result"], known["inside"], known["trace"]
+    assert abs(inside.totals - result.credits).max() < 1e-12
+    assert abs(result.by_layer.credits - known["layers"].credits).max() < 1e-12
+    assert inside.certified
+    assert abs(known["heads"].components.credits - inside.credits).max() < 1e-6
+    read = known["read"].components
+    assert read.tokens.shape == (1, 60, len(trace.token_ids))
+    own = known["own"].components
+    assert own.kinds == ("direction",) * 3 + ("error",)
+    assert abs(own.totals - known["own"].credits).max() < 1e-12
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_insides_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/inside.md").read_text()
+    commands = re.findall(r"^iglens (explain .*)$", page, re.M)
+    assert len(commands) == 4
+    for command in commands:
+        assert run(shlex.split(command)) == 0, capsys.readouterr().err
+    assert (tmp_path / "neurons.parquet").exists()
 
 
 @pytest.mark.embedded

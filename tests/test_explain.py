@@ -38,7 +38,7 @@ from iglens import (
     TargetError,
     explain,
 )
-from iglens.model.embedded import cached_path
+from iglens.model.loading.embedded import cached_path
 
 SCHEMA = json.loads((files("iglens.data") / "attribution.schema.json").read_text())
 

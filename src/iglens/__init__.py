@@ -30,10 +30,10 @@ if TYPE_CHECKING:  # what readers and type checkers see
         prepare,
         replay,
     )
-    from .explaining.lens_eval import LensEvaluation, evaluate_lens
-    from .explaining.lens_file import load_lens
-    from .explaining.lens_fit import fit_lens
-    from .explaining.lens_polish import Polish
+    from .explaining.lenses.evaluate import LensEvaluation, evaluate_lens
+    from .explaining.lenses.file import load_lens
+    from .explaining.lenses.fit import fit_lens
+    from .explaining.lenses.polish import Polish
     from .model.declaration import Declaration
     from .model.decoder import Decoder
     from .model.generate import Sampling
@@ -64,14 +64,14 @@ _HOME = {
     "IGLensError": "errors",
     "Interval": "depths",
     "KL_TO_FINAL": "records",
-    "LensEvaluation": "explaining.lens_eval",
+    "LensEvaluation": "explaining.lenses.evaluate",
     "LinearReadout": "readout.linear",
     "LogitLens": "readout.lens",
     "ModelLoadError": "errors",
     "NonFiniteError": "errors",
     "Observed": "attribution",
     "OutputError": "errors",
-    "Polish": "explaining.lens_polish",
+    "Polish": "explaining.lenses.polish",
     "Prepared": "explaining",
     "Reader": "explaining",
     "Replay": "records.replay",
@@ -85,13 +85,13 @@ _HOME = {
     "attribute": "attribution",
     "corpus_mean": "explaining",
     "diff": "records.difference",
-    "evaluate_lens": "explaining.lens_eval",
+    "evaluate_lens": "explaining.lenses.evaluate",
     "examine": "examining",
     "explain": "explaining",
     "explain_like": "explaining",
-    "fit_lens": "explaining.lens_fit",
+    "fit_lens": "explaining.lenses.fit",
     "load_corpus_mean": "explaining",
-    "load_lens": "explaining.lens_file",
+    "load_lens": "explaining.lenses.file",
     "prepare": "explaining",
     "replay": "explaining",
     "sensitivity": "attribution",

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from toys import NORMS, POSTS, Head, LargestTensor, make_head, make_states, normal
 
 from iglens import Decoder
-from iglens.attribution.averaged import averaged_gradient
+from iglens.attribution.integral.averaged import averaged_gradient
 from iglens.errors import ArgumentError, UnsupportedModelError
 from iglens.readout import MEMORY_BUDGET, CalledReadout, LinearReadout
 from iglens.records import UNITS

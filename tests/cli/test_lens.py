@@ -102,8 +102,8 @@ def test_a_polish_leaves_its_lens_and_no_state(lens, text, tmp_path):
 def test_a_stopped_polish_leaves_its_state_and_no_half_lens(
     lens, text, tmp_path, monkeypatch
 ):
-    from iglens.explaining import lens_checkpoint
-    from iglens.explaining.lens_polish import Polisher
+    from iglens.explaining.lenses import checkpoint
+    from iglens.explaining.lenses.polish import Polisher
 
     path = tmp_path / "a.lens"
     fit = (
@@ -113,7 +113,7 @@ def test_a_stopped_polish_leaves_its_state_and_no_half_lens(
     assert lens(*fit)[0] == 0
     whole = path.read_bytes()
     path.unlink()
-    monkeypatch.setattr(lens_checkpoint, "SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     descend, taken = Polisher._descend, []
 
     def stopping(self, gradients):

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from iglens.model.cache import cache_root
+from iglens.model.loading.cache import cache_root
 from iglens.model.weights import weights_sha256
 
 

@@ -80,7 +80,7 @@ def test_what_an_evaluation_writes_is_what_the_table_reads():
     import numpy as np
 
     from iglens import LensEvaluation
-    from iglens.explaining.lens_scores import LensScores
+    from iglens.explaining.lenses.scores import LensScores
 
     raw, fitted = (
         LensScores(*(np.array([x, np.nan]) for x in (kl, 0.1, 0.5, 0.25)))

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import re
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +197,20 @@ def test_the_document_of_a_result_is_not_changed_by_reading_it(document):
     before = copy.deepcopy(document)
     attribution_from_json(document)
     assert document == before
+
+
+def test_every_field_is_on_the_json_page():
+    page = (Path(__file__).parents[2] / "docs/json.md").read_text()
+    section = page.split("## Components")[1].split("\n## ")[0]
+    fields = SCHEMA["properties"]["components"]["properties"]
+    fields = [*fields, *fields["certificate"]["properties"]]
+    assert [name for name in fields if f"`{name}`" not in section] == []
+    kinds = re.findall(r'"([a-z ]+)"', fields_of("kind"))
+    assert len(kinds) > 9
+    assert [kind for kind in kinds if f'`"{kind}"`' not in section] == []
+
+
+def fields_of(name):
+    """What the schema says of a field of components."""
+    found = SCHEMA["properties"]["components"]["properties"][name]
+    return found["description"]

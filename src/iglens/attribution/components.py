@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from ..errors import ArgumentError, FidelityError
 from ..records import Flag, Segment
 from ..records.components import NUMBERED, Components
-from .averaged import TOLERANCE
+from .integral.averaged import TOLERANCE
 from .opened import Opening, directed, openings
 from .reading import PathReading
 from .strokes import Opened, Question, Strokes

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..readout import AbstractReadout
 from ..readout.whole import whole_rows
-from .quadrature import GAUSS, KRONROD, NODES
+from .integral.quadrature import GAUSS, KRONROD, NODES
 
 RULE = "gauss-kronrod(15, 7), halved where they differ"
 

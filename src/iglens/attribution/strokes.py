@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..readout import AbstractReadout
 from ..records import Unit
-from .averaged import TOLERANCE, AveragedGradient, averaged_gradient
+from .integral.averaged import TOLERANCE, AveragedGradient, averaged_gradient
 from .opened import Named, Opening, Shares
 from .path import Level, Path
 from .reading import PathReading

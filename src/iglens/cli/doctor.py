@@ -89,7 +89,7 @@ def _examined(
     from ..errors import UnsupportedModelError
     from ..examining.examination import REFUSALS, examine_decoder, examine_refused
     from ..model.decoder import Decoder
-    from ..model.load import load_model
+    from ..model.loading.load import load_model
     from ..model.source import Source
 
     try:

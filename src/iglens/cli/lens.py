@@ -14,7 +14,7 @@ from .progress import progress_bars
 from .talk import Profile, quiet_libraries
 
 if TYPE_CHECKING:
-    from ..explaining.lens_polish import Polish
+    from ..explaining.lenses.polish import Polish
     from ..model.decoder import Decoder
 
 _TEXT, _FIT = "What text it is about", "How it is fitted"
@@ -169,8 +169,8 @@ def fit_command(
     quiet_libraries()
     with timer.stage("load"):
         decoder = loading.decoder(model, quiet=quiet)
-    from ..explaining.lens_eval import evaluate_on
-    from ..explaining.lens_fit import fit
+    from ..explaining.lenses.evaluate import evaluate_on
+    from ..explaining.lenses.fit import fit
 
     path = output or _cached(decoder)
     state = path.with_name(f"{path.name}.polish")
@@ -232,8 +232,8 @@ def eval_command(
     quiet_libraries()
     with timer.stage("load"):
         decoder = loading.decoder(model, quiet=quiet)
-    from ..explaining.lens_eval import evaluate_lens
-    from ..explaining.lens_file import load_lens
+    from ..explaining.lenses.evaluate import evaluate_lens
+    from ..explaining.lenses.file import load_lens
 
     used = load_lens(decoder, lens)
     if not quiet:
@@ -275,7 +275,7 @@ def _recipe(
         raise ArgumentError("`--steps` and `--step-tokens` need `--polish`.")
     if not polish:
         return None
-    from ..explaining.lens_polish import Polish
+    from ..explaining.lenses.polish import Polish
 
     return Polish(**chosen)
 
@@ -290,11 +290,11 @@ def _texts(text: Path | None, dataset: str | None) -> tuple[Iterable[str] | None
     if text is not None and dataset is not None:
         raise ArgumentError("Give `--text` or `--dataset`, not both.")
     if text is not None:
-        from ..explaining.lens_text import documents_in
+        from ..explaining.lenses.text import documents_in
 
         return documents_in(text), text.name
     if dataset is not None:
-        from ..explaining.lens_dataset import dataset_texts
+        from ..explaining.lenses.dataset import dataset_texts
 
         return dataset_texts(dataset), f"dataset {dataset}"
     return None, ""
@@ -302,7 +302,7 @@ def _texts(text: Path | None, dataset: str | None) -> tuple[Iterable[str] | None
 
 def _cached(decoder: "Decoder") -> Path:
     """The place of this model's lens in the cache, its folder made."""
-    from ..explaining.lens_cache import lens_path
+    from ..explaining.lenses.cache import lens_path
 
     path = lens_path(decoder)
     path.parent.mkdir(parents=True, exist_ok=True)

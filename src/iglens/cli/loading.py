@@ -76,7 +76,7 @@ def load_decoder(
 
 def announced(model: str | None, *, accept_licence: bool, quiet: bool) -> str:
     """The name of the model to load; fetched first if it is an embedded one."""
-    from ..model.embedded import DEFAULT, is_embedded
+    from ..model.loading.embedded import DEFAULT, is_embedded
     from .models import obtain
 
     name = model or DEFAULT

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from ..model.embedded import EmbeddedModel, Progress
+    from ..model.loading.embedded import EmbeddedModel, Progress
 
 
 class _ListByDefault(TyperGroup):
@@ -66,9 +66,9 @@ def obtain(name: str, *, accept_licence: bool = False, quiet: bool = False) -> P
         quiet: Whether to show no progress.
 
     Raises:
-        IGLensError: As `iglens.model.embedded.ensure` does.
+        IGLensError: As `iglens.model.loading.embedded.ensure` does.
     """
-    from ..model.embedded import cached_path, ensure, find
+    from ..model.loading.embedded import cached_path, ensure, find
 
     if (path := cached_path(name)) is not None:
         return path
@@ -115,8 +115,8 @@ def _progress(model: "EmbeddedModel") -> Iterator["Progress"]:
 
 def _rows() -> list[dict[str, object]]:
     """Embedded models first, then what the Hugging Face cache holds."""
-    from ..model.embedded import status
-    from ..model.hub import cached_models
+    from ..model.loading.embedded import status
+    from ..model.loading.hub import cached_models
 
     embedded: list[dict[str, object]] = [
         {

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from ..model.child import Progress
+    from ..model.loading.child import Progress
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..model.sublayers import BlockPlan, Part, Sublayers
+from ..model.inside.sublayers import BlockPlan, Part, Sublayers
 from ..records.findings import BlockFacts, PartFacts
 
 

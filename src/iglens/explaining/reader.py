@@ -26,7 +26,7 @@ from ..readout.lens import AbstractLens
 from ..records import Attribution, Flow, Promotion, Target, Unit, check_unit
 from ..records.ensemble import Sensitivity
 from ..records.interaction import Interaction
-from .lens_file import lens_file, load_lens
+from .lenses.file import lens_file, load_lens
 from .plan import Prepared
 from .start import StartLike, check_start, resolve_starts, start_names
 

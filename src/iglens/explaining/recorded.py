@@ -12,7 +12,7 @@ from ..attribution.estimator import RULES
 from ..attribution.path import Level, check_level
 from ..attribution.rows import Explained
 from ..errors import ArgumentError
-from ..model.embedded import is_embedded
+from ..model.loading.embedded import is_embedded
 from ..readout.lens import AbstractLens
 from ..records import Attribution
 from .reader import Reader

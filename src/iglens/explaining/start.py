@@ -16,7 +16,7 @@ from ..attribution.baseline import (
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..trace import Trace
-from .lens_text import documents_in
+from .lenses.text import documents_in
 from .mean_state import CorpusMean, corpus_mean, load_corpus_mean
 
 StartLike = str | Tensor | np.ndarray | CorpusMean | Baseline

@@ -22,16 +22,16 @@ from .checks import check_values
 from .declaration import Declaration
 from .generate import Sampling, continuation
 from .injected import model_lock
+from .inside.opened import Inside
+from .inside.split import find_sublayers
+from .inside.sublayers import Sublayers
 from .kinds import refuse_other_kinds
 from .labels import Labels, labels_of
-from .load import load_model
+from .loading.load import load_model
 from .noise import keeps_texts_apart
-from .opened import Inside
 from .pooling import as_it_answers, n_tokens, skipped_padding
 from .runner import Runner, text_config
 from .source import Source, now, versions
-from .split import find_sublayers
-from .sublayers import Sublayers
 from .text import Prompt, TextCodec
 from .tracer import Tracer
 from .verify import Verified, verify

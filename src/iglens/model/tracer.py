@@ -11,8 +11,8 @@ from ..errors import ArgumentError, UnsupportedModelError
 from ..records import Provenance
 from ..trace import Trace
 from .capture import Captured, capture_batch
+from .inside.opened import Inside
 from .labels import Labels
-from .opened import Inside
 from .runner import Runner
 from .text import TextCodec
 from .verify import Verified

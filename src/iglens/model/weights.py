@@ -5,7 +5,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from .cache import cache_root
+from .loading.cache import cache_root
 
 _PATTERNS = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 

@@ -1,0 +1,1 @@
+"""Gradients of a level, averaged along straight segments, with a certificate."""

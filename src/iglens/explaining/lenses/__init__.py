@@ -1,0 +1,1 @@
+"""Lenses: fitted, polished, judged, kept in files."""

@@ -1,0 +1,1 @@
+"""Inside the blocks: their parts, how they were found, and what writes in them."""

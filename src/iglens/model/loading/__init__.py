@@ -1,0 +1,1 @@
+"""Where models come from: hub, folders, GGUF files, and the embedded ones."""
