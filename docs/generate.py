@@ -173,8 +173,42 @@ def sensitivity_output() -> str:
     return _printed([PROMPT, *asked, "--baseline", f"prompt:{OTHER}"], further=True)
 
 
-def _printed(arguments: list[str], *, further: bool = False) -> str:
-    """What `iglens explain` prints; `further`: only what comes after the map."""
+def sublayers_output() -> str:
+    """What it prints of a path through the parts of blocks."""
+    return _printed([PROMPT, "--target", " Paris", "--by", "sublayer"])
+
+
+def interaction_output() -> str:
+    """What it says of what parts do together."""
+    asked = ["--target", " Paris", "--by", "sublayer", "--interaction"]
+    return _printed([PROMPT, *asked], further=True)
+
+
+def heads_output() -> str:
+    """What it says of heads."""
+    return _printed([PROMPT, "--target", " Paris", "--by", "head"], inside=True)
+
+
+def neurons_output() -> str:
+    """What it says of neurons."""
+    return _printed([PROMPT, "--target", " Paris", "--by", "neuron"], inside=True)
+
+
+def sources_output() -> str:
+    """What it says of what heads read."""
+    return _printed([PROMPT, "--target", " Paris", "--by", "source"], inside=True)
+
+
+def _printed(
+    arguments: list[str], *, further: bool = False, inside: bool = False
+) -> str:
+    """What `iglens explain` prints.
+
+    Args:
+        arguments: What it is asked.
+        further: Only what comes after the map and its verification.
+        inside: Only what comes between these.
+    """
     from iglens.cli.main import run
 
     out = io.StringIO()
@@ -183,6 +217,9 @@ def _printed(arguments: list[str], *, further: bool = False) -> str:
     text = out.getvalue().strip("\n")
     if further:
         text = "[the map]\n\n" + text.partition("readout in float32.\n\n")[2]
+    if inside:
+        told = text.partition("= readout")[2].partition("\n\n")[2]
+        text = "[the map]\n\n" + told.partition("\n\nVerified: ")[0]
     words = (w if re.fullmatch(r"[\w@:./-]+", w) else f'"{w}"' for w in arguments)
     lines = [" ".join(["$ iglens explain", *words])]
     lines += [line.rstrip() for line in text.splitlines()]
@@ -200,6 +237,11 @@ BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/answers.md", "rivals"): rivals_output,
     ("docs/answers.md", "promotion"): promotion_output,
     ("docs/answers.md", "sensitivity"): sensitivity_output,
+    ("docs/inside.md", "sublayers"): sublayers_output,
+    ("docs/inside.md", "interaction"): interaction_output,
+    ("docs/inside.md", "heads"): heads_output,
+    ("docs/inside.md", "neurons"): neurons_output,
+    ("docs/inside.md", "sources"): sources_output,
 }
 PICTURES: dict[str, Callable[[], str]] = {"docs/images/paris.svg": picture}
 

@@ -110,7 +110,7 @@ def test_the_python_of_the_page_on_insides_runs_and_adds_up():
         exec(code, known)
     result, inside, trace = known["result"], known["inside"], known["trace"]
     assert abs(inside.totals - result.credits).max() < 1e-12
-    assert abs(result.by_layer.credits - known["layers"].credits).max() < 1e-12
+    assert abs(result.by_layer.credits - known["layers"].credits).max() < 1e-6
     assert inside.certified
     assert abs(known["heads"].components.credits - inside.credits).max() < 1e-6
     read = known["read"].components
