@@ -27,7 +27,8 @@ def test_the_three_lists_of_public_names_agree():
 def test_the_public_names_are_these():
     assert " ".join(sorted(iglens.__all__)) == (
         "AffineLens ArgumentError ArgumentTypeError ArtifactError Attribution "
-        "CorpusMean Declaration Decoder Depths Difference ENTROPY Examination "
+        "Components CorpusMean Declaration Decoder Depths Difference Directions "
+        "ENTROPY Examination "
         "FidelityError Gradient IGLensError Interval KL_TO_FINAL LensEvaluation "
         "LinearReadout LogitLens ModelLoadError NonFiniteError Observed OutputError "
         "Polish Prepared Reader Replay Sampling Scalar Segment Target TargetError "

@@ -34,12 +34,14 @@ if TYPE_CHECKING:  # what readers and type checkers see
     from .explaining.lenses.file import load_lens
     from .explaining.lenses.fit import fit_lens
     from .explaining.lenses.polish import Polish
+    from .inside import Directions
     from .model.declaration import Declaration
     from .model.decoder import Decoder
     from .model.generate import Sampling
     from .readout.lens import AffineLens, LogitLens
     from .readout.linear import LinearReadout
     from .records import ENTROPY, KL_TO_FINAL, Attribution, Examination, Segment, Target
+    from .records.components import Components
     from .records.difference import Difference, diff
     from .records.replay import Replay
     from .trace import Trace
@@ -52,11 +54,13 @@ _HOME = {
     "ArgumentTypeError": "errors",
     "ArtifactError": "errors",
     "Attribution": "records",
+    "Components": "records.components",
     "CorpusMean": "explaining",
     "Declaration": "model.declaration",
     "Decoder": "model.decoder",
     "Depths": "depths",
     "Difference": "records.difference",
+    "Directions": "inside",
     "ENTROPY": "records",
     "Examination": "records",
     "FidelityError": "errors",
@@ -105,11 +109,13 @@ __all__ = [
     "ArgumentTypeError",
     "ArtifactError",
     "Attribution",
+    "Components",
     "CorpusMean",
     "Declaration",
     "Decoder",
     "Depths",
     "Difference",
+    "Directions",
     "Examination",
     "FidelityError",
     "Gradient",

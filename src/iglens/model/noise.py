@@ -40,7 +40,7 @@ def measure_noise(
     elif causal:
         others.append(runner(ids[:, :half])[0])
     changes = [distances(other, logits[: len(other)]) for other in others]
-    least = resolution(logits)
+    least = rounding(logits)
     return NoiseFloor(
         probability=max(least, *(change.probability for change in changes)),
         log_probability=max(4 * least, *(change.log_probability for change in changes)),
