@@ -150,6 +150,20 @@ def test_a_credit_that_would_round_to_zero_is_none():
     assert all(re.match(r"  [+-]\de-0\d ", line) for line in parts)
 
 
+@pytest.mark.parametrize(("bias", "is_told"), [(2e-6, True), (5e-7, False)])
+def test_rests_that_may_be_rounding_alone_are_not_told(bias, is_told):
+    result = opened()
+    credits = result.components.credits.copy()
+    credits[:, [4, 9]] = bias / 2
+    inside = replace(result.components, credits=credits)
+    names = [name for _, name in told(replace(result, components=inside))]
+    assert ("biases behind heads or neurons" in names) == is_told
+    small = replace(inside, credits=credits * 1e-5)  # where all is small, so is this
+    small.credits[:, [4, 9]] = bias / 2
+    names = [name for _, name in told(replace(result, components=small))]
+    assert "biases behind heads or neurons" in names
+
+
 def test_every_row_names_its_target_and_place():
     result = opened(rows=3)
     titles = [line for line in lines(result) if line.endswith("in all):")]

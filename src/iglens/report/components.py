@@ -14,14 +14,17 @@ PARTS, TOKENS, LAYERS = 10, 12, 3
 """How many parts, tokens, and layers of a token are told at most."""
 
 _LITTLE = 0.01
-"""Share of the largest credit of a token below which its layers are not told."""
+"""Share of the largest credit below which layers of a token, and rests, are not told.
+
+Of rests only what the certificate does not reach: it may be rounding alone.
+"""
 
 _UNNUMBERED = {
     "bias": "biases behind heads or neurons",
     "norm offset": "offsets of norms",
     "besides experts": "shared experts and offsets",
     "carry": "states that blocks rescale",
-    "head bias": "from no token (biases of values, rounding)",
+    "head bias": "from no token (biases of values)",
     "translation": "the lens",
     "error": "what the directions miss",
 }
@@ -60,8 +63,10 @@ def _parts(attribution: Attribution, inside: Components, row: int) -> Iterator[s
         if source >= 0:
             name += f" from {_token(attribution, source)}"
         yield f"{_credit(inside.credits[row, part], unit)} {name}"
+    largest = np.abs(inside.credits[row]).max(initial=0.0)
+    rounding = min(inside.tolerance, _LITTLE * float(largest))
     for name, credit in _rest(attribution, inside, row, listed):
-        if credit:
+        if abs(credit) > rounding:
             yield f"{_credit(credit, unit)} {name}"
 
 
@@ -127,12 +132,12 @@ def _tokens(
         least = _LITTLE * np.abs(own).max()
         places = np.argsort(-np.abs(own), kind="stable")[:LAYERS].tolist()
         where = ", ".join(
-            f"layer {attribution.layers[at]} {_credit(own[at], unit)}"
+            f"{attribution.layers[at]} {_credit(own[at], unit)}"
             for at in places
             if abs(own[at]) >= least
         )
         total = _credit(by_token[token], unit)
-        yield f"  {total} from {_token(attribution, token)} ({where})"
+        yield f"  {total} from {_token(attribution, token)} (layer {where})"
     rest = by_token[order[TOKENS:]]
     if rest.any():
         more = f"{np.count_nonzero(rest):,} other tokens"
