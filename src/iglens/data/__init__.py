@@ -14,7 +14,7 @@ def prompts() -> list[dict[str, str]]:
 
     Example:
         >>> found = {each["id"]: each for each in prompts()}
-        >>> found["capital-012"]["prompt"], found["capital-013"]["answer"]
+        >>> found["capital-012"]["prompt"], found["capital-012"]["answer"]
         ('The capital of Denmark is', ' Copenhagen')
     """
     text = (files(__name__) / "prompts.jsonl").read_text(encoding="utf-8")
