@@ -165,6 +165,13 @@ def without_rounding(text):
     return re.sub(r"[+-]?\b\de-\d\d\b", "~", text)
 
 
+def test_no_more_parts_are_told_than_are_the_largest_for_certain(explain):
+    """Of two rows, each keeps its own: what one kept says little of the other."""
+    _, out, _ = explain(*PARIS, "--by", "neuron", "--top", 2)
+    told = out.split(" in all):")[1:]
+    assert [len(re.findall(r"^  \S+ layer \d neuron", t, re.M)) for t in told] == [2, 2]
+
+
 @pytest.mark.parametrize("by", ["layer", "sublayer"])
 def test_nothing_is_inside_whole_layers_and_sublayers(written, by):
     assert document(written, by)["components"] is None

@@ -17,7 +17,7 @@ from ..attribution import (
     promotion,
     sensitivity,
 )
-from ..attribution.path import Level, check_level
+from ..attribution.path import Level, check_level, check_top
 from ..attribution.rows import Explained, Targets
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
@@ -64,6 +64,7 @@ class Reader:
         if self.unit is not None:
             check_unit(self.unit)
         check_level(self.by)
+        check_top(self.top)
         unit = decoder.unit(self.unit)
         check_start(self.baseline)
         if isinstance(self.lens, AbstractLens):
@@ -191,13 +192,18 @@ def _first_side(item: Explained | tuple[int, Explained]) -> Any:
 
 
 def _signed(result: Attribution, reader: Reader) -> Attribution:
-    """The result with what else `iglens replay` needs: where baselines and lens are."""
+    """The result with what else it must know of itself: where baselines and lens are.
+
+    And how many parts were kept, since no more can be told to be the largest.
+    """
     path = reader.lens_path
-    settings = {
+    settings: dict[str, Any] = {
         "baseline": start_names(reader.baseline),
         "lens": None if path is None else str(path.resolve()),
         "lens_sha256": None if path is None else weights_sha256(path),
     }
+    if result.components is not None:
+        settings["top"] = reader.top
     provenance = result.provenance
     return replace(
         result,
