@@ -91,12 +91,19 @@ def _copied(structure: Any) -> Any:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's mode is put back after."""
+def evaluating(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Evaluation mode, without gradients unless they are wanted.
+
+    Every module's mode is put back after.
+    """
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with torch.no_grad(), _uncompiled(model), _experts_for_float64(model):
+        with (
+            torch.set_grad_enabled(gradients),
+            _uncompiled(model),
+            _experts_for_float64(model),
+        ):
             yield
     finally:
         for module, training in modes.items():

@@ -83,6 +83,7 @@ class Runner:
         *,
         keep: int | None = None,
         lengths: Sequence[int] | None = None,
+        gradients: bool = False,
     ) -> Float[Tensor, "texts kept vocab"]:
         """Logits of one forward pass, without a cache.
 
@@ -94,14 +95,16 @@ class Runner:
                 can; others are cut off afterwards.
             lengths: Tokens of every text, where shorter ones are filled up on the
                 right with anything: a pooled model must be told.
+            gradients: Keep what it takes to differentiate with respect to what hooks
+                bring in.
 
         Raises:
             UnsupportedModelError: If the model does not run on these inputs.
         """
         if self.pooled:
-            return self._pooled(ids, lengths)[:, None]
+            return self._pooled(ids, lengths, gradients)[:, None]
         kept = ids.shape[1] if keep is None else keep  # virtual tokens come in front
-        logits = self._forward(ids, keep)
+        logits = self._forward(ids, keep, gradients)
         if logits.shape[1] < kept:
             raise UnsupportedModelError(
                 f"{self.name} gives logits for {logits.shape[1]} of {kept} tokens; its "
@@ -125,7 +128,10 @@ class Runner:
         return shape[1] if len(shape) == 2 and shape[0] == 1 else 0
 
     def _pooled(
-        self, ids: Int[Tensor, "texts text"], lengths: Sequence[int] | None
+        self,
+        ids: Int[Tensor, "texts text"],
+        lengths: Sequence[int] | None,
+        gradients: bool,
     ) -> Float[Tensor, "texts labels"]:
         """The one row of logits of every text."""
         filling = filling_of(ids, lengths)
@@ -133,7 +139,7 @@ class Runner:
             arguments = self._arguments(texts, None)
             if "attention_mask" in arguments and self.inputs is None:
                 arguments["attention_mask"] = (~filling).long().to(self.device)
-            logits = self._output(arguments)
+            logits = self._output(arguments, gradients)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             raise UnsupportedModelError(
                 f"{self.name} gave one row of logits for a text, and now does not."
@@ -141,10 +147,10 @@ class Runner:
         return logits
 
     def _forward(
-        self, ids: Int[Tensor, "texts text"], keep: int | None
+        self, ids: Int[Tensor, "texts text"], keep: int | None, gradients: bool = False
     ) -> Float[Tensor, "rows tokens vocab"]:
         """Logits as the model gives them, at least one row for each text."""
-        logits = self._output(self._arguments(ids, keep))
+        logits = self._output(self._arguments(ids, keep), gradients)
         if not isinstance(logits, Tensor) or logits.dim() != 3:
             raise UnsupportedModelError(
                 f"{self.name} gives no logits of shape (texts, tokens, vocab): it is "
@@ -156,9 +162,9 @@ class Runner:
             )
         return logits
 
-    def _output(self, arguments: dict[str, Any]) -> Any:
+    def _output(self, arguments: dict[str, Any], gradients: bool = False) -> Any:
         """What a forward pass gives as logits."""
-        with evaluating(self.model):
+        with evaluating(self.model, gradients=gradients):
             try:
                 output = self.model(**arguments)
             except _FAILURES as error:

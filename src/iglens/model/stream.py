@@ -64,16 +64,16 @@ class Stream:
 
     def to_rows(self, stream: Tensor) -> Float[Tensor, "texts text d_model"]:
         """The stream with texts and tokens in front, prefix cut, the rest flat."""
-        return self._tokens_in_front(stream).flatten(2)
+        return self.tokens_in_front(stream).flatten(2)
 
     def with_rows(self, stream: Tensor, text: int, rows: Tensor) -> Tensor:
         """A copy of the stream with other rows for one of its texts."""
         changed = stream.clone()
-        view = self._tokens_in_front(changed)[text]
+        view = self.tokens_in_front(changed)[text]
         view.copy_(rows.view(view.shape))
         return changed
 
-    def _tokens_in_front(self, stream: Tensor) -> Tensor:
+    def tokens_in_front(self, stream: Tensor) -> Tensor:
         """A view of texts, tokens and what is left, without the prefix."""
         moved = stream.movedim((self.batch_axis, self.time_axis), (0, 1))
         if self.repeat > 1:
