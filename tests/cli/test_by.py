@@ -258,6 +258,17 @@ def test_two_prompts_are_compared_part_by_part(tiny_folder, capsys, by):
     assert (found["a"]["components"] is None) == (by == "sublayer")
 
 
+def test_both_runs_of_a_difference_keep_as_many_parts(tiny_folder, capsys):
+    given = ("-m", tiny_folder, "--target", " Paris", "--by", "neuron", "--top", 3)
+    asked = ("diff", TEXT, "The capital of Rome is", *given, "--json", "--quiet")
+    assert run([*map(str, asked)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for side in ("a", "b"):
+        inside = found[side]["components"]
+        assert [inside["segment"].count(at) for at in (1, 3, 5)] == [3] * 3
+        assert found[side]["settings"]["top"] == 3
+
+
 def test_paths_through_parts_and_layers_say_how_to_compare_them(written, capsys):
     pair = [str(written / f"{by}.json") for by in ("layer", "head")]
     assert run(["diff", *pair]) == 2

@@ -271,6 +271,7 @@ def test_every_option_is_in_a_test():
     tests = (
         Path(__file__).read_text()
         + Path(Path(__file__).parent / "test_replay.py").read_text()
+        + Path(Path(__file__).parent / "test_by.py").read_text()
     )
     commands = get_command(app).commands
     flags = {

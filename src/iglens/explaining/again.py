@@ -1,6 +1,7 @@
 """The question of a result, asked again: of the same tokens, or of another prompt."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..attribution import Scalar
@@ -60,8 +61,10 @@ def explain_like(
         ArgumentError: If the model is another in depth or vocabulary, or the result
             does not say enough.
     """
-    reader = recorded_reader(result, baseline, lens).check(decoder)
     length, known = prompt_length(result), result.provenance.settings
+    top = known.get("top")
+    reader = recorded_reader(result, baseline, lens).check(decoder)
+    reader = replace(reader, top=top if isinstance(top, int) else None)
     settings = {name: known[name] for name in _KEPT if name in known}
     if prompt is None:
         ids, text = result.token_ids[:length].tolist(), result.provenance.prompt
