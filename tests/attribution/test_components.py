@@ -8,9 +8,11 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import iglens
+from iglens.attribution import attribute_averaged
 from iglens.attribution.components import largest
+from iglens.attribution.path import check_top
 from iglens.attribution.strokes import turns
-from iglens.errors import ArgumentError, FidelityError
+from iglens.errors import ArgumentError, ArgumentTypeError, FidelityError
 from iglens.inside.directions import Directions
 
 IDS = [3, 1, 4, 1, 5, 9]
@@ -413,6 +415,48 @@ def test_what_cannot_be_opened_says_why(opened):
         iglens.attribute(shallow, TOKEN, by="head")
     reasons = iglens.attribute(trace, TOKEN, by="head").components.reasons
     assert list(reasons) == [1, 3, 5]
+    given = {"by": "head", "baseline": "zero", "layers": [1]}
+    reasons = iglens.attribute(trace, TOKEN, **given).components.reasons
+    assert list(reasons) == [0, 2, 3]
+    assert "starts at a baseline" in reasons[0]
+    assert "merged" in reasons[3]
+
+
+@pytest.mark.parametrize("by", LEVELS)
+def test_parts_and_others_are_the_credits_of_averaged_baselines_too(opened, by):
+    _, trace, _ = opened("llama", by)
+    several = ["zero", "embedding", "mean"]
+    found = attribute_averaged(trace, TOKEN, by=by, baselines=several)
+    np.testing.assert_allclose(found.components.totals, found.credits, atol=1e-12)
+    zero = iglens.attribute(trace, TOKEN, by=by, baseline="zero")
+    assert not np.allclose(zero.credits[:, 0], found.credits[:, 0])
+    assert np.array_equal(found.components.segments, zero.components.segments)
+    assert np.array_equal(found.components.credits, zero.components.credits)
+
+
+@pytest.mark.parametrize(
+    ("top", "error", "said"),
+    [
+        (0, ArgumentError, "at least 1 part"),
+        (-1, ArgumentError, "at least 1 part"),
+        (1.5, ArgumentTypeError, "whole number"),
+        (True, ArgumentTypeError, "whole number"),
+        ("3", ArgumentTypeError, "whole number"),
+    ],
+)
+def test_what_is_no_number_of_parts_is_refused(top, error, said):
+    with pytest.raises(error, match=said):
+        check_top(top)
+
+
+def test_parts_to_keep_are_checked_before_anything_is_read(opened):
+    decoder, trace, _ = opened("llama", "head")
+    with pytest.raises(ArgumentError, match="at least 1 part"):
+        iglens.attribute(trace, TOKEN, by="head", top=0)
+    with pytest.raises(ArgumentError, match="at least 1 part"):
+        iglens.Reader(by="head", top=0).check(decoder)
+    for top in (None, 1, np.int64(1)):
+        check_top(top)
 
 
 def test_the_largest_of_every_row_are_kept():
@@ -470,9 +514,12 @@ def test_directions_that_do_not_fit_are_refused(opened):
         Directions(torch.full((2, 5), torch.nan), torch.zeros(3, 2))
 
 
+@pytest.mark.parametrize("family", ["llama", "neox"])
 @pytest.mark.parametrize("by", LEVELS)
-def test_through_a_lens_the_write_is_opened_and_the_rest_is_the_lenss(opened, by):
-    decoder, trace, _ = opened("llama", by)
+def test_through_a_lens_the_write_is_opened_and_the_rest_is_the_lenss(
+    opened, family, by
+):
+    decoder, trace, _ = opened(family, by)
     width, n = trace.states.shape[2], decoder.n_layers
     torch.manual_seed(0)
     weight = torch.randn(n, width, width, dtype=torch.float64) / 10

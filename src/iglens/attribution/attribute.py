@@ -18,7 +18,7 @@ from .components import certificate_flags, components
 from .estimator import AbstractEstimator, Observed
 from .fold import check_estimator, folded
 from .opened import Named
-from .path import Level, Path, check_level, make_path
+from .path import Level, Path, check_level, check_top, make_path
 from .reading import PathReading, read_paths
 from .remarks import level_flags, overshoot_flags, warnings_of, whole_warnings
 from .rows import Rows, Targets, resolve_rows
@@ -95,6 +95,7 @@ def attribute(
     """
     if unit is not None:
         check_unit(unit)
+    check_top(top)
     unit = meaningful_unit(unit, trace.measure, trace.readout.vocab_size)
     estimator = estimator or Observed()
     rows = resolve_rows(trace, targets)

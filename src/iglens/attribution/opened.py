@@ -133,9 +133,7 @@ def openings(path: Path, by: Level) -> tuple[list[Opening], dict[int, str]]:
     found, reasons, segment = [], {}, 0
     for block in path.blocks:
         if block.parts is None:
-            single = block.after == block.layer - 1
-            usual = "the trace does not hold it" if single else "layers are merged"
-            reasons[segment] = path.trace.whole.get(block.layer, usual)
+            reasons[segment] = _why_whole(path, block)
             segment += 1
             continue
         written = block.parts.writings or ("the trace was not made for it",)
@@ -152,6 +150,15 @@ def openings(path: Path, by: Level) -> tuple[list[Opening], dict[int, str]]:
         why = next(iter(reasons.values()))
         raise ArgumentError(f"Nothing on this path can be opened by {by}: {why}.")
     return found, reasons
+
+
+def _why_whole(path: Path, block: Block) -> str:
+    """Why a block has no parts on a path."""
+    if block.after is None:
+        return "it starts at a baseline, which no block was given"
+    single = block.after == block.layer - 1
+    usual = "the trace does not hold it" if single else "layers are merged"
+    return path.trace.whole.get(block.layer, usual)
 
 
 Named = Mapping[tuple[int, str], Directions]

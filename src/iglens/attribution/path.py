@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ArgumentTypeError
 from ..inside.parted import Parted
 from ..readout.lens import AbstractLens, LogitLens
 from ..records import Segment, block_segment
@@ -188,6 +189,24 @@ def check_level(by: str) -> Level:
         if by == level:
             return level
     raise ArgumentError(f"`by` is {by!r}; known are {', '.join(LEVELS)}.")
+
+
+def check_top(top: object) -> None:
+    """Refuse what is no number of parts to keep.
+
+    Raises:
+        ArgumentTypeError: If it is no whole number.
+        ArgumentError: If nothing would be kept.
+    """
+    if top is None:
+        return
+    if isinstance(top, bool) or not isinstance(top, Integral):
+        raise ArgumentTypeError(f"`top` is {top!r}; it needs a whole number, or None.")
+    if top < 1:
+        raise ArgumentError(
+            f"`top` is {top}; at least 1 part must be kept. Use None for all, or "
+            '`by="sublayer"` for none.'
+        )
 
 
 def make_path(

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from ..errors import ArgumentError
 from .attribution import Attribution
+from .components import Components
 
 
 def averaged(results: Sequence[Attribution]) -> Attribution:
@@ -42,10 +43,23 @@ def averaged(results: Sequence[Attribution]) -> Attribution:
     return replace(
         first,
         **merged,
+        components=_components(first, merged["credits"]),
         baseline_kind=f"mean of {kinds}",
         flags=tuple(dict.fromkeys(flag for r in results for flag in r.flags)),
         warnings=tuple(dict.fromkeys(said for r in results for said in r.warnings)),
     )
+
+
+def _components(
+    first: Attribution, credits: Float[np.ndarray, "rows segments"]
+) -> Components | None:
+    """What is inside the segments: all that moved is what nothing inside is of."""
+    inside = first.components
+    if inside is None:
+        return None
+    with np.errstate(invalid="ignore"):  # flagged where they are not finite
+        moved = credits - first.credits
+    return replace(inside, others=inside.others + moved)
 
 
 @dataclass(frozen=True, eq=False)
