@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import families
 import numpy as np
@@ -116,6 +117,75 @@ def test_every_selection_of_parallel_parts_is_read():
         torch.testing.assert_close(found, start + parts)
     with pytest.raises(ArgumentError, match="5 parts side by side"):
         Parted("parallel", tuple("abcde"), (None,) * 5, torch.zeros(4, 1, 2))
+
+
+def three_beside(trace, layer, seed=0):
+    """The trace with a block whose update is, for the occasion, of three parts."""
+    generator = torch.Generator().manual_seed(seed)
+    start, end = (trace.states[trace.layers.index(at)] for at in (layer - 1, layer))
+    noise = torch.randn(2, *start.shape, generator=generator, dtype=start.dtype)
+    between = noise * (end - start).square().mean(1).sqrt()[None, :, None]
+    parted = Parted("parallel", ("a", "b", "c"), (None,) * 3, between)
+    return replace(trace, inside={layer: parted})
+
+
+def three_parts_credits(decoder, trace, layer, row):
+    """Mean over the six orders in which three parts can be added, one by one."""
+    start, end = trace.states[layer - 1, row], trace.states[layer, row]
+    given = trace.inside[layer].between[:, row]
+    steps = [*given, end - start - given.sum(0)]
+    found = np.zeros(3)
+    for order in itertools.permutations(range(3)):
+        at = start
+        for part in order:
+            before, at = level(decoder, at, 7), at + steps[part]
+            found[part] += float(level(decoder, at, 7) - before) / 6
+    return found
+
+
+def test_three_parts_side_by_side_get_their_mean_over_all_six_orders(traced):
+    decoder, plain = traced("neox")
+    trace = three_beside(plain, 2)
+    result = iglens.attribute(trace, iglens.Target((7,), "x"), by="sublayer")
+    assert [segment.part for segment in result.segments[1:4]] == ["a", "b", "c"]
+    for row in range(3):
+        expected = three_parts_credits(decoder, trace, 2, row)
+        np.testing.assert_allclose(result.credits[row, 1:4], expected, atol=1e-12)
+    assert (result.rank[:, 2:4] == 0).all()
+    assert (result.rank[:, [0, 1, 4, 5]] > 0).all()
+
+
+@pytest.mark.parametrize("part", ["a", "b", "c"])
+def test_what_is_inside_one_of_three_parts_adds_up_to_it(traced, part):
+    _, plain = traced("neox")
+    trace = three_beside(plain, 2)
+    width = trace.states.shape[2]
+    axes = iglens.Directions(torch.eye(width), torch.zeros(3, width))
+    result = iglens.attribute(
+        trace, iglens.Target((7,), "x"), by="sublayer", directions={(2, part): axes}
+    )
+    inside, at = result.components, "abc".index(part) + 1
+    assert inside.certified
+    error = inside.credits[:, inside.kinds.index("error")]
+    np.testing.assert_allclose(error, result.credits[:, at], atol=1e-12)
+    assert np.nanmax(np.abs(inside.closed)) < 1e-8
+
+
+def test_the_interaction_of_three_parts(traced):
+    """What all change together, less what each changes alone."""
+    decoder, plain = traced("neox")
+    trace = three_beside(plain, 2)
+    found = interaction(trace, iglens.Target((7,), "x"))
+    for row in range(3):
+        start, end = trace.states[1, row], trace.states[2, row]
+        given = trace.inside[2].between[:, row]
+        steps = [*given, end - start - given.sum(0)]
+        base = float(level(decoder, start, 7))
+        alone = [float(level(decoder, start + step, 7)) - base for step in steps]
+        np.testing.assert_allclose(found.alone[row], alone, atol=1e-12)
+        whole = float(level(decoder, end, 7)) - base
+        assert found.interaction[row] == pytest.approx([whole - sum(alone)], abs=1e-12)
+    assert found.credits.shape == (3, 3)
 
 
 @pytest.mark.parametrize("family", ["llama", "neox"])
