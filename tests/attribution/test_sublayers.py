@@ -283,6 +283,30 @@ def test_the_interaction_is_what_parts_change_only_together(traced, family):
     assert f"layer {found.layers[-1]}: " in str(found)
 
 
+@pytest.mark.parametrize("family", ["llama", "neox"])
+def test_what_a_lens_moves_is_no_interaction(traced, family):
+    """Every state of a block is read through the map of that block's layer."""
+    decoder, trace = traced(family)
+    width, n = trace.states.shape[2], decoder.n_layers
+    torch.manual_seed(0)
+    weight = torch.randn(n, width, width, dtype=torch.float64) / 10
+    bias = torch.randn(n, width, dtype=torch.float64) / 10
+    lens = AffineLens("random", n, tuple(range(n)), weight, bias)
+    found = interaction(trace, iglens.Target((7,), "x"), lens=lens)
+    for layer, parted in trace.inside.items():
+        start, end = trace.states[layer - 1], trace.states[layer]
+        one = parted.between[0] - (start if parted.kind == "sequential" else 0)
+        for row in range(3):
+            h, a = start[row], one[row]
+            states = torch.stack([h, h + a, end[row] - a, end[row]])[None]
+            through = lens.translate(states, (layer,))[0]
+            f = [float(level(decoder, state, 7)) for state in through]
+            expected = f[3] - f[1] - f[2] + f[0]
+            assert found.interaction[row, layer - 1] == pytest.approx(
+                expected, abs=1e-12
+            )
+
+
 def test_parts_that_do_nothing_together_have_no_interaction():
     """Without the second part there is nothing to interact with."""
     model = families.build("llama").double()

@@ -98,7 +98,7 @@ def interaction(
     return Interaction(
         replace(subject, segments=tuple(known.segments[at] for at in places)),
         np.concatenate(alone, axis=1),
-        known.credits[:, places],
+        known.writes[:, places],
         known.unit,
     )
 

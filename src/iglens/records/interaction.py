@@ -21,7 +21,8 @@ class Interaction:
     Attributes:
         subject: What the rows are; its segments are the parts, block by block.
         alone: `f(h+u) - f(h)` for the update `u` of every part.
-        credits: What every part is credited with on the path.
+        credits: What every part wrote on the path: its credit, but for what a lens
+            moved before it.
         unit: Unit of both, but for rows with a unit of their own.
     """
 
