@@ -20,6 +20,7 @@ RANKS = [
     {"attribution"},
     {"model"},
     {"explaining", "examining"},
+    {"methods"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -40,6 +41,8 @@ UPWARD = {
     ("records/promotion.py", "report"),
     ("records/attribution.py", "storage"),
     ("records/attribution.py", "report"),
+    ("records/comparison.py", "storage"),
+    ("records/comparison.py", "report"),
     ("records/difference.py", "storage"),
     ("records/difference.py", "report"),
     ("records/examination.py", "storage"),

@@ -35,12 +35,14 @@ if TYPE_CHECKING:  # what readers and type checkers see
     from .explaining.lenses.fit import fit_lens
     from .explaining.lenses.polish import Polish
     from .inside import Directions
+    from .methods import compare
     from .model.declaration import Declaration
     from .model.decoder import Decoder
     from .model.generate import Sampling
     from .readout.lens import AffineLens, LogitLens
     from .readout.linear import LinearReadout
     from .records import ENTROPY, KL_TO_FINAL, Attribution, Examination, Segment, Target
+    from .records.comparison import Comparison
     from .records.components import Components
     from .records.difference import Difference, diff
     from .records.replay import Replay
@@ -54,6 +56,7 @@ _HOME = {
     "ArgumentTypeError": "errors",
     "ArtifactError": "errors",
     "Attribution": "records",
+    "Comparison": "records.comparison",
     "Components": "records.components",
     "CorpusMean": "explaining",
     "Declaration": "model.declaration",
@@ -87,6 +90,7 @@ _HOME = {
     "Trace": "trace",
     "UnsupportedModelError": "errors",
     "attribute": "attribution",
+    "compare": "methods",
     "corpus_mean": "explaining",
     "diff": "records.difference",
     "evaluate_lens": "explaining.lenses.evaluate",
@@ -109,6 +113,7 @@ __all__ = [
     "ArgumentTypeError",
     "ArtifactError",
     "Attribution",
+    "Comparison",
     "Components",
     "CorpusMean",
     "Declaration",
@@ -140,6 +145,7 @@ __all__ = [
     "Trace",
     "UnsupportedModelError",
     "attribute",
+    "compare",
     "corpus_mean",
     "diff",
     "evaluate_lens",

@@ -12,6 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import IGLensError
+from .compare import compare_command
 from .diff import diff_command
 from .doctor import doctor_command
 from .explain import explain_command
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("explain")(grouped(explain_command))
+app.command("compare")(grouped(compare_command))
 app.command("doctor")(doctor_command)
 app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))

@@ -1,0 +1,342 @@
+"""Several methods on the same token: what each says, what it adds up to, its cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import ArgumentError, OutputError
+from .provenance import Provenance
+from .target import Target
+
+Kind = Literal["contributions", "reading"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A level per layer: it says where a readout stands, and has no total.
+
+    Attributes:
+        unit: Unit of the levels.
+        layers: Layer of every level.
+        levels: The levels.
+        notes: Sentences that whoever sees the numbers must see.
+    """
+
+    unit: str
+    layers: tuple[int, ...]
+    levels: Float[np.ndarray, " parts"]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Always "reading"."""
+        return "reading"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What each value is of: whole layers."""
+        return ("layer",) * len(self.layers)
+
+    @property
+    def values(self) -> Float[np.ndarray, " parts"]:
+        """The levels."""
+        return self.levels
+
+
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """Credits of layers, or of parts of layers, that are meant to add up.
+
+    Attributes:
+        unit: Unit of the credits.
+        layers: Layer of every credit.
+        parts: What each is of: "block", "attention", "head 3", ….
+        credits: The credits.
+        total: What the method says that they add up to, in their unit.
+        start: Probability of the target where the method's path starts.
+        notes: Sentences that whoever sees the numbers must see.
+    """
+
+    unit: str
+    layers: tuple[int, ...]
+    parts: tuple[str, ...]
+    credits: Float[np.ndarray, " parts"]
+    total: float
+    start: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Always "contributions"."""
+        return "contributions"
+
+    @property
+    def values(self) -> Float[np.ndarray, " parts"]:
+        """The credits."""
+        return self.credits
+
+    @property
+    def missed(self) -> float:
+        """`sum(credits) - total`, in the method's own unit."""
+        return float(self.credits.sum() - self.total)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method took when it was run by itself; every number was counted.
+
+    Attributes:
+        forwards: Passes of a text through the model's blocks.
+        backwards: Passes back through them.
+        head: Products of one vector with the unembedding, forwards or back.
+        seconds: Wall-clock time.
+    """
+
+    forwards: int
+    backwards: int
+    head: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One method.
+
+    Attributes:
+        name: What it is asked for by.
+        title: What to show.
+        found: What it says; None if it cannot be had here.
+        reason: Why not; None if it can.
+        cost: What it took.
+    """
+
+    name: str
+    title: str
+    found: Contributions | Reading | None
+    reason: str | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method as a line of the table; every number but `own_error` in probability.
+
+    Attributes:
+        name: What it is asked for by.
+        title: What to show.
+        kind: "contributions" or "reading"; None if it cannot be had here.
+        unit: Unit of the method's own numbers.
+        total: Sum over all layers, or their parts.
+        change: Change of probability between the ends of the method's path.
+        error: `total - change`.
+        own_error: What the method's sum misses of its own promise, in its unit; None
+            for a reading, which promises no sum.
+        monotone: Whether no layer goes against the direction of the whole by more than
+            rounding.
+        peak: The layer with the largest credit, or rise of level, in absolute value.
+        conversion: How numbers in another unit became probabilities.
+        reason: Why it cannot be had.
+        cost: What it took.
+    """
+
+    name: str
+    title: str
+    kind: Kind | None
+    unit: str | None
+    total: float
+    change: float
+    error: float
+    own_error: float | None
+    monotone: bool | None
+    peak: int | None
+    conversion: str | None
+    reason: str | None
+    cost: Cost
+
+
+CONVERSION = (
+    "p - sigmoid(log-odds - c), what the target would lose if the credit were taken "
+    "out of its logit, the others' kept"
+)
+"""How a credit in logits becomes one in probability."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `iglens.compare` found: methods side by side, on one token of one text.
+
+    Attributes:
+        token_texts: The text, token by token.
+        position: Index of the predicted token.
+        target: What is explained.
+        n_layers: Number of blocks.
+        baseline: Probability that the readout gives the embedding.
+        final: Probability that it gives the last state.
+        log_odds: Log-odds of the last state.
+        noise_floor: Change of a probability that is rounding.
+        fidelity: Total variation between the readout and the model's own distribution.
+        entries: The methods, in the order they were asked for.
+        provenance: Where all this comes from.
+        warnings: Sentences a reader must see.
+    """
+
+    token_texts: tuple[str, ...]
+    position: int
+    target: Target
+    n_layers: int
+    baseline: float
+    final: float
+    log_odds: float
+    noise_floor: float
+    fidelity: float
+    entries: tuple[Entry, ...]
+    provenance: Provenance
+    warnings: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Entry:
+        """A method by its name.
+
+        Raises:
+            ArgumentError: If it is not among these.
+        """
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        known = ", ".join(entry.name for entry in self.entries)
+        raise ArgumentError(f"There is no method {name!r} here, only {known}.")
+
+    @property
+    def change(self) -> float:
+        """Change of probability from the embedding to the last state."""
+        return self.final - self.baseline
+
+    @property
+    def table(self) -> tuple[Summary, ...]:
+        """A line for every method."""
+        return tuple(self._summary(entry) for entry in self.entries)
+
+    def converted(self, found: Contributions | Reading) -> Float[np.ndarray, " parts"]:
+        """A method's numbers in probability; see `CONVERSION`.
+
+        Raises:
+            ArgumentError: If they are in a unit that says nothing of a probability.
+        """
+        if found.unit == "probability":
+            return found.values
+        if found.unit != "logit" or found.kind == "reading":
+            raise ArgumentError(
+                f"A {found.kind} in {found.unit} cannot be turned into probabilities; "
+                "only credits in logits can."
+            )
+        without = _sigmoid(self.log_odds - found.values)
+        return _sigmoid(np.full_like(without, self.log_odds)) - without
+
+    def by_layer(self, found: Contributions | Reading) -> dict[int, float]:
+        """A method's numbers in its own unit, parts of a layer added up."""
+        sums: dict[int, float] = {}
+        for layer, value in zip(found.layers, found.values.tolist(), strict=True):
+            sums[layer] = sums.get(layer, 0.0) + value
+        return sums
+
+    def _summary(self, entry: Entry) -> Summary:
+        """One line of the table."""
+        found = entry.found
+        if found is None:
+            return Summary(
+                entry.name, entry.title, None, None, np.nan, np.nan, np.nan, None,
+                None, None, None, entry.reason, entry.cost,
+            )  # fmt: skip
+        values = self.converted(found)
+        change, own_error = self.change, None
+        if isinstance(found, Contributions):
+            change, own_error = self.final - found.start, found.missed
+        steps = self._steps(found, values)
+        return Summary(
+            entry.name,
+            entry.title,
+            found.kind,
+            found.unit,
+            total=float(values.sum()),
+            change=change,
+            error=float(values.sum()) - change,
+            own_error=own_error,
+            monotone=_is_monotone(list(steps.values()), change, self.noise_floor),
+            peak=max(steps, key=lambda layer: abs(steps[layer]), default=None),
+            conversion=None if found.unit == "probability" else CONVERSION,
+            reason=None,
+            cost=entry.cost,
+        )
+
+    def _steps(
+        self, found: Contributions | Reading, values: Float[np.ndarray, " parts"]
+    ) -> dict[int, float]:
+        """What each layer adds, in probability: credits, or differences of levels."""
+        if isinstance(found, Reading):
+            rises = np.diff(values, prepend=self.baseline)
+            return dict(zip(found.layers, rises.tolist(), strict=True))
+        sums: dict[int, float] = {}
+        for layer, value in zip(found.layers, values.tolist(), strict=True):
+            sums[layer] = sums.get(layer, 0.0) + value
+        return sums
+
+    def to_json(self) -> dict[str, Any]:
+        """The published JSON form; NaN and infinity become null."""
+        from ..storage.comparison_form import comparison_to_json
+
+        return comparison_to_json(self)
+
+    def text(self, file_format: str) -> str:
+        """The comparison as a page, a table or a document.
+
+        Args:
+            file_format: "html", "md", "csv" (the table) or "json" (all of it).
+
+        Raises:
+            OutputError: If there is no such format.
+        """
+        from ..report import comparison as report
+        from ..storage import comparison_form as form
+
+        writers = {
+            "html": report.html_page,
+            "md": report.markdown_page,
+            "csv": form.csv_text,
+            "json": form.json_text,
+        }
+        if file_format not in writers:
+            raise OutputError(
+                f"A comparison has no form {file_format!r}, only {', '.join(writers)}."
+            )
+        return writers[file_format](self)
+
+    def save(self, path: str | Path, file_format: str | None = None) -> None:
+        """Write it; the format follows from the extension unless it is named.
+
+        Raises:
+            OutputError: If the format is unknown or the place not writable.
+        """
+        from ..storage.comparison_form import write_text
+
+        place = Path(path)
+        chosen = file_format or place.suffix.removeprefix(".")
+        write_text(self.text(chosen.lower()), place)
+
+    def __str__(self) -> str:
+        """The table as Markdown."""
+        from ..report.comparison import markdown_table
+
+        return markdown_table(self)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    """The logistic function, without overflow."""
+    return np.exp(-np.logaddexp(0.0, -values))
+
+
+def _is_monotone(steps: list[float], change: float, noise: float) -> bool:
+    """Whether no step goes the other way by more than rounding."""
+    sign = 1.0 if change >= 0 else -1.0
+    return all(sign * step >= -noise for step in steps)

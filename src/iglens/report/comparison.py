@@ -1,0 +1,190 @@
+"""Methods side by side: a table for the terminal, a page in Markdown or HTML."""
+
+from html import escape
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..records.comparison import Comparison, Summary
+from .visible import marked, visible
+
+_HEADS = (
+    "method", "unit", "sum", "error", "monotone", "peak", "fwd", "bwd", "head", "sec",
+)  # fmt: skip
+"""Columns; sum and error are in probability."""
+
+_LEFT = {"method", "unit"}
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
+  padding: 0 1em; color: #1b1b1b; background: #fff; }
+table { border-collapse: collapse; margin: 1em 0; }
+caption { text-align: left; font-weight: 600; padding: .3em 0; }
+th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child { text-align: left; }
+"""
+
+
+def sentences(found: Comparison) -> list[str]:
+    """What is compared, and how to read the table."""
+    model = visible(found.provenance.model.id)
+    name = marked(found.target.name, 24)
+    return [
+        f"{model} · {name} at position {found.position} · probability "
+        f"{found.baseline:.4g} at the embedding, {found.final:.4g} at the end: a "
+        f"change of {found.change:+.4g}",
+        "sum: over all layers, in probability; error: sum less the change of "
+        "probability along the method's own path. In brackets: a level per layer, "
+        "which promises no sum. fwd, bwd, head: passes through the model, back "
+        "through it, and products with the unembedding.",
+    ]
+
+
+def notes(found: Comparison) -> list[str]:
+    """What has to be said of single methods."""
+    said = []
+    for conversion in dict.fromkeys(s.conversion for s in found.table if s.conversion):
+        names = [s.title for s in found.table if s.conversion == conversion]
+        said.append(f"{', '.join(names)}: logits to probability by {conversion}.")
+    for entry in found.entries:
+        if entry.found is not None:
+            said += [f"{entry.title}: {note}" for note in entry.found.notes]
+        else:
+            said.append(f"{entry.title}: not here. {entry.reason}")
+    return [visible(line) for line in dict.fromkeys(said)]
+
+
+def cells(summary: Summary) -> tuple[str, ...]:
+    """What the table shows of one method."""
+    cost = summary.cost
+    if summary.kind is None:
+        return (summary.title, *[""] * (len(_HEADS) - 1))
+    unit = summary.unit or ""
+    return (
+        summary.title,
+        unit,
+        f"({summary.total:+.4f})"
+        if summary.kind == "reading"
+        else f"{summary.total:+.4f}",
+        _error(summary.error),
+        "yes" if summary.monotone else "no",
+        str(summary.peak),
+        str(cost.forwards),
+        str(cost.backwards),
+        str(cost.head),
+        f"{cost.seconds:.2f}",
+    )
+
+
+def _error(value: float) -> str:
+    """An error with its sign, as digits where it is large enough to be read so."""
+    if not np.isfinite(value):
+        return f"!{value}"
+    if value == 0:
+        return "0"
+    return f"{value:+.4f}" if abs(value) >= 1e-4 else f"{value:+.0e}"
+
+
+def render(found: Comparison) -> RenderableType:
+    """The table for a terminal, between what is compared and the notes."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for head in _HEADS:
+        left = head in _LEFT
+        table.add_column(
+            head, justify="left" if left else "right", no_wrap=head != "method"
+        )
+    for summary in found.table:
+        style = "dim" if summary.kind is None else ""
+        table.add_row(*(Text(cell) for cell in cells(summary)), style=style)
+    before = [Text(line) for line in sentences(found)]
+    after = [Text(line, style="dim") for line in notes(found)]
+    return Group(*before, Text(), table, Text(), *after)
+
+
+def by_layer(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Every layer's number by every method, in the method's unit: heads and lines."""
+    shown = [entry for entry in found.entries if entry.found is not None]
+    heads = ["layer", *(entry.title for entry in shown)]
+    sums = [found.by_layer(e.found) for e in shown if e.found is not None]
+    lines = [
+        [str(layer), *(_value(one.get(layer)) for one in sums)]
+        for layer in range(found.n_layers + 1)
+        if any(layer in one for one in sums)
+    ]
+    return heads, lines
+
+
+def _value(value: float | None) -> str:
+    """A number, or nothing where the method has none."""
+    return "" if value is None else f"{value:+.4g}"
+
+
+def markdown_table(found: Comparison) -> str:
+    """The table of methods."""
+    return _markdown(list(_HEADS), [list(cells(s)) for s in found.table])
+
+
+def markdown_page(found: Comparison) -> str:
+    """What is compared, the methods, the notes, and every layer."""
+    text = [_safe_markdown(line) for line in sentences(found)]
+    said = "\n".join(f"- {_safe_markdown(line)}" for line in notes(found))
+    layers = "Each layer, in the unit of the method:"
+    pieces = [*text, markdown_table(found), said, layers, _markdown(*by_layer(found))]
+    return "\n\n".join(piece for piece in pieces if piece) + "\n"
+
+
+def _markdown(heads: list[str], lines: list[list[str]]) -> str:
+    """A table: words left, numbers right."""
+    rule = ["---" if head in _LEFT else "--:" for head in heads]
+    rows = [heads, rule, *([_safe_markdown(cell) for cell in line] for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _safe_markdown(text: str) -> str:
+    """The text without what Markdown would read as its own."""
+    for sign in "\\`*_|<[":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def html_page(found: Comparison) -> str:
+    """The same as one page of HTML that loads nothing."""
+    title = "iglens compare"
+    pieces = [
+        f"<h1>{title}</h1>",
+        *(f"<p>{_safe(line)}</p>" for line in sentences(found)),
+        _html("Methods", list(_HEADS), [list(cells(s)) for s in found.table]),
+        "<ul>",
+        *(f"<li>{_safe(line)}</li>" for line in notes(found)),
+        "</ul>",
+        _html("Each layer, in the unit of the method", *by_layer(found)),
+        *(f"<p>⚠ {_safe(line)}</p>" for line in found.warnings),
+    ]
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    body = "\n".join(pieces)
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n'
+        f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _html(caption: str, heads: list[str], lines: list[list[str]]) -> str:
+    """One table."""
+    titles = "".join(f'<th scope="col">{_safe(head)}</th>' for head in heads)
+    rows = [
+        f'<tr><th scope="row">{_safe(line[0])}</th>'
+        + "".join(f"<td>{_safe(cell)}</td>" for cell in line[1:])
+        + "</tr>"
+        for line in lines
+    ]
+    return (
+        f"<table><caption>{_safe(caption)}</caption><thead><tr>{titles}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _safe(text: str) -> str:
+    """The text as it may stand between tags."""
+    return escape(visible(text))

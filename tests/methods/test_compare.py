@@ -1,0 +1,131 @@
+"""Methods side by side: sums, errors, counts, and what cannot be had."""
+
+import pytest
+import torch
+from families import left_as_it_was
+from toys import tiny_decoder, token
+
+import iglens
+from iglens.methods import METHODS, chosen_methods, compare, compared
+
+IDS = [3, 1, 4, 1, 5]
+FAMILIES = ("llama", "gpt2", "gemma2")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def decoder(request):
+    return tiny_decoder(request.param, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def found(decoder):
+    return compare(decoder, IDS, n_steps=16)
+
+
+def test_every_method_is_there_in_the_order_of_the_table(found):
+    assert [entry.name for entry in found.entries] == list(METHODS)
+
+
+def test_the_change_is_that_of_the_models_own_probability(decoder, found):
+    with torch.no_grad():
+        own = decoder.model(torch.tensor([IDS])).logits[0, -1].softmax(-1).max()
+    assert found.final == pytest.approx(float(own), abs=1e-12)
+    assert found.change == found.final - found.baseline
+
+
+def test_only_methods_without_a_lens_are_refused(found):
+    refused = {e.name for e in found.entries if e.found is None}
+    assert refused == {"ig-lens-tuned", "tuned-lens"}
+    assert all("lens" in found[name].reason for name in refused)
+
+
+def test_ig_lens_adds_up_and_levels_do_not(found):
+    lines = {line.name: line for line in found.table}
+    assert abs(lines["ig-lens"].error) < 1e-12
+    assert lines["logit-lens"].own_error is None
+    assert abs(lines["logit-lens"].error) > 1e-3
+
+
+def test_credits_of_ig_lens_are_the_rises_of_the_logit_lens(found):
+    levels = [found.baseline, *found["logit-lens"].found.levels]
+    rises = torch.tensor(levels).diff().tolist()
+    assert found["ig-lens"].found.credits.tolist() == pytest.approx(rises, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dla", "dla-sublayer", "dla-head"])
+def test_dla_adds_up_in_logits_and_not_in_probability(found, name):
+    line = next(line for line in found.table if line.name == name)
+    assert abs(line.own_error) < 1e-10
+    assert abs(line.error) > 1e-4
+    assert line.unit == "logit"
+
+
+def test_parts_of_dla_add_up_to_its_layers(found):
+    whole = found.by_layer(found["dla"].found)
+    for name in ("dla-sublayer", "dla-head"):
+        parts = found.by_layer(found[name].found)
+        assert parts == pytest.approx(whole, abs=1e-9)
+    assert "head 3" in found["dla-head"].found.parts
+
+
+def test_forwards_are_counted_not_asserted(decoder, found):
+    for entry in found.entries:
+        if entry.found is not None and not entry.name.startswith("conductance"):
+            assert (entry.cost.forwards, entry.cost.backwards) == (1, 0), entry.name
+    levels = decoder.n_layers
+    assert found["logit-lens"].cost.head == levels
+    # levels of the path, and the last state read twice to be verified
+    assert found["ig-lens"].cost.head == levels + 3
+    ten, twenty = (
+        compare(decoder, IDS, target=7, methods="ig-lens-gradient", n_steps=n)
+        for n in (10, 20)
+    )
+    more = twenty.entries[0].cost.head - ten.entries[0].cost.head
+    assert more == 10 * levels * 2  # a product for the logits, one for their slopes
+
+
+def test_the_model_is_left_as_it_was(decoder):
+    with left_as_it_was(decoder.model):
+        compare(decoder, IDS, n_steps=2)
+
+
+def test_the_greedy_next_token_is_the_default(decoder):
+    with torch.no_grad():
+        best = int(decoder.model(torch.tensor([IDS])).logits[0, -1].argmax())
+    assert compare(decoder, IDS, methods="ig-lens").target.ids == (best,)
+
+
+def test_one_tokens_logit_is_not_that_of_a_set(decoder):
+    found = compare(decoder, IDS, target=token(5, 6), methods="dla,ig-lens")
+    assert "one token" in found["dla"].reason
+    assert abs(found.table[1].error) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"methods": "ig-lens,nothing"}, "nothing"),
+        ({"methods": []}, "known are"),
+        ({"n_steps": 0}, "n_steps"),
+        ({"target": "@entropy"}, "neither"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(decoder, changed, match):
+    with pytest.raises(iglens.ArgumentError, match=match):
+        compare(decoder, IDS, **({"methods": "ig-lens"} | changed))
+
+
+def test_more_than_one_token_is_refused(decoder):
+    asked = iglens.prepare(decoder, IDS, target=[5, 6])
+    with pytest.raises(iglens.ArgumentError, match="these are 2"):
+        compared(decoder, asked, chosen_methods("ig-lens"))
+
+
+def test_names_are_taken_once_in_their_order():
+    names = [method.name for method in chosen_methods("dla, ig-lens,dla")]
+    assert names == ["dla", "ig-lens"]
+
+
+def test_an_unknown_entry_lists_the_known_ones(found):
+    with pytest.raises(iglens.ArgumentError, match="ig-lens"):
+        found["nothing"]
