@@ -40,7 +40,9 @@ def measure_noise(
     elif causal:
         others.append(runner(ids[:, :half])[0])
     changes = [distances(other, logits[: len(other)]) for other in others]
-    least = rounding(logits)
+    least = resolution(logits)
+    if logits.dtype not in (torch.float32, torch.float64):
+        least /= 4  # half a step of each logit moves no probability by more
     return NoiseFloor(
         probability=max(least, *(change.probability for change in changes)),
         log_probability=max(4 * least, *(change.log_probability for change in changes)),

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+BETWEEN_DTYPES = 4
+"""Noise floors by which runs in two dtypes may differ: a whole step of the logits."""
+
+
 @dataclass(frozen=True, eq=False)
 class Difference:
     """What changed from one result to another, segment by segment: `b - a`.
@@ -112,8 +116,14 @@ class Difference:
 
     @property
     def noise_floor(self) -> Float[np.ndarray, " rows"]:
-        """Difference of two levels that is rounding: the sum of both noise floors."""
-        return self.a.noise_floor + self.b.noise_floor
+        """Difference of two levels that is rounding: the sum of both noise floors.
+
+        Runs in one dtype round alike; between two dtypes every rounding on the way
+        differs, which is allowed `BETWEEN_DTYPES` times as much.
+        """
+        sides = self.a.provenance.model.dtype, self.b.provenance.model.dtype
+        times = 1 if sides[0] == sides[1] else BETWEEN_DTYPES
+        return times * (self.a.noise_floor + self.b.noise_floor)
 
     @property
     def beyond_noise(self) -> Bool[np.ndarray, "rows segments"]:
