@@ -91,4 +91,4 @@ def test_chunks_hold_every_row_once_and_whole_paths(rows, at_once, baseline):
     assert seen == list(range(rows))
     for chunk in chunks:
         size = chunk.stop - chunk.start
-        assert size == 1 or size * path.n_points <= at_once
+        assert size == 1 or size * path.n_states <= at_once

@@ -152,3 +152,16 @@ def test_what_does_not_fit_is_refused_in_one_line(explain, arguments, fact):
     assert err.startswith("iglens: ")
     assert err.count("\n") == 1
     assert fact in err
+
+
+def test_the_interaction_of_parts_is_told_and_printed(tiny_folder, capsys):
+    asked = ["explain", TEXT, "-m", str(tiny_folder), *PARIS, "--quiet"]
+    assert run([*asked, "--by", "sublayer", "--interaction"]) == 0
+    assert "beyond the parts alone (attention" in capsys.readouterr().out
+    assert run([*asked, "--by", "sublayer", "--interaction", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["interaction"]
+    for row, alone in enumerate(found["alone"]):
+        credits, together = found["credits"][row], sum(found["interaction"][row])
+        assert sum(credits) - sum(alone) == pytest.approx(together, abs=1e-12)
+    assert run([*asked, "--interaction"]) == 2
+    assert "add `--by sublayer`" in capsys.readouterr().err
