@@ -248,6 +248,42 @@ def test_several_targets_at_one_position_are_as_each_alone(opened):
     ]
 
 
+@pytest.mark.parametrize("by", LEVELS)
+def test_rows_at_some_of_the_positions_are_as_each_alone(opened, by):
+    _, trace, _ = opened("llama", by)
+    pairs = [(4, TOKEN), (6, CONTRAST), (6, TOKEN)]
+    together = iglens.attribute(trace, pairs, by=by)
+    assert together.positions.tolist() == [4, 6, 6]
+    every = together.components
+    for row, target in enumerate(together.targets):
+        pair = int(together.positions[row]), target
+        alone = iglens.attribute(trace, [pair], by=by).components
+        np.testing.assert_allclose(every.credits[row], alone.credits[0], atol=1e-9)
+        if by == "source":
+            np.testing.assert_allclose(every.tokens[row], alone.tokens[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["llama", "neox", "mixtral"])
+@pytest.mark.parametrize("budget", [1, 200_000])
+def test_little_memory_changes_nothing_inside(opened, family, budget):
+    by = "neuron" if family == "mixtral" else "source"
+    _, trace, result = opened(family, by)
+    little = iglens.attribute(trace, TOKEN, by=by, memory_budget=budget).components
+    every = result.components
+    assert little.kinds == every.kinds
+    assert np.array_equal(little.segments, every.segments)
+    np.testing.assert_allclose(little.credits, every.credits, atol=1e-9)
+    np.testing.assert_allclose(little.totals, result.credits, atol=1e-12)
+
+
+def test_what_is_left_out_was_read_from_tokens_all_the_same(opened):
+    _, trace, result = opened("llama", "source")
+    few = iglens.attribute(trace, TOKEN, by="source", top=1).components
+    assert len(few.kinds) < len(result.components.kinds)
+    np.testing.assert_allclose(few.tokens, result.components.tokens, atol=1e-12)
+    assert few.n_parts.tolist() == result.components.n_parts.tolist()
+
+
 def test_credits_are_linear_in_the_target(opened):
     """A contrast is the difference of its sides, part by part."""
     _, trace, _ = opened("llama", "neuron")

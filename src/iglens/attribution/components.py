@@ -25,6 +25,10 @@ from .strokes import Opened, Question, Strokes
 _COPIES = 12
 """Vectors in float64 that are held per line and row while gradients are averaged."""
 
+_PART_COPIES = 4
+"""Numbers in float64 that are held per part and row: its share, and how far two rules
+are apart on it, each of all rows and of those that take their turn."""
+
 
 def components(
     question: Question,
@@ -91,12 +95,20 @@ def certificate_flags(
 
 def _batches(question: Question, opened: list[Opening]) -> Iterator[list[Opening]]:
     """Segments with equally many lines that fit the budget together."""
-    each = _COPIES * 8 * question.readout.d_model * len(question.rows.targets)
+    n_rows = len(question.rows.targets)
     for n_lines, group in groupby(opened, lambda opening: len(opening.strokes)):
-        step = max(1, question.memory_budget // (each * n_lines))
-        some = list(group)
-        for at in range(0, len(some), step):
-            yield some[at : at + step]
+        some: list[Opening] = []
+        held = 0
+        for opening in group:
+            vectors = _COPIES * question.readout.d_model * n_lines
+            parts = _PART_COPIES * opening.n_parts(question.by)
+            needed = 8 * n_rows * (vectors + parts)
+            if some and held + needed > question.memory_budget:
+                yield some
+                some, held = [], 0
+            some.append(opening)
+            held += needed
+        yield some
 
 
 class _Table:

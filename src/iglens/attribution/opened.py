@@ -72,6 +72,18 @@ class Opening:
         found = [(0, 1, 1.0)] if parts is None else parts.strokes(self.part)
         return [(first + start, first + end, weight) for start, end, weight in found]
 
+    def n_parts(self, by: Level) -> int:
+        """About how many numbers per row its shares are."""
+        writing = self.writing
+        if isinstance(writing, Mixture):
+            return len(writing.ids.unique())
+        if isinstance(writing, Directions):
+            return len(writing.vectors)
+        attended = writing.attended
+        if by == "source" and not isinstance(attended, str):
+            return attended.n_heads * attended.values.shape[1]
+        return writing.taken.shape[1]
+
     def shares(
         self, gradient: Float[Tensor, "rows d_model"], by: Level
     ) -> list[Shares]:

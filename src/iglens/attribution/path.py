@@ -88,18 +88,24 @@ class Path:
 
     def raw_states(self, rows: slice) -> Float[Tensor, "points rows d_model"]:
         """All states of some rows, as the model produced them."""
-        path = self.trace.states[list(self.indices), rows]
-        if self.baseline.states is not None:
-            first = self.baseline.states[None, rows].to(path.dtype)
-            path = torch.cat([first, path])
-        if all(block.parts is None for block in self.blocks):
-            return path
-        pieces = [path[:1]]
-        for block, start, end in zip(self.blocks, path[:-1], path[1:], strict=True):
-            if block.parts is not None:
-                pieces.append(block.parts.inner(start, end, rows))
-            pieces.append(end[None])
-        return torch.cat(pieces)
+        first, *others = [self.block_states(block, rows) for block in self.blocks]
+        return torch.cat([first, *(states[1:] for states in others)])
+
+    def block_states(
+        self, block: "Block", rows: slice = slice(None)
+    ) -> Float[Tensor, "points rows d_model"]:
+        """The states of one block, from its start to its end, as they were produced."""
+        states, layers = self.trace.states, self.trace.layers
+        end = states[layers.index(block.layer), rows]
+        if block.after is not None:
+            start = states[layers.index(block.after), rows]
+        else:
+            assert self.baseline.states is not None  # such a block starts there
+            start = self.baseline.states[rows].to(end.dtype)
+        if block.parts is None:
+            return torch.stack([start, end])
+        inner = block.parts.inner(start, end, rows)
+        return torch.cat([start[None], inner, end[None]])
 
     def named_points(self) -> Iterator[tuple[str, Float[Tensor, "rows d_model"]]]:
         """Every point in words, with the state, or the vector, that it rests on."""

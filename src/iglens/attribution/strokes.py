@@ -88,19 +88,17 @@ class Strokes:
     ) -> "Strokes":
         """The lines of segments that have equally many."""
         path, place = question.path, question.rows.place
-        raw = path.raw_states(slice(None))
         starts, ends, changes = [], [], []
         for opening in openings:
             first, layer = opening.block.start, opening.block.layer
+            raw = path.block_states(opening.block)
             for start, end, _ in opening.strokes:
-                starts.append(path.through_lens(raw[start], layer)[place])
-                ends.append(path.through_lens(raw[end], layer)[place])
-                inner = start != first
-                before = reading.levels if inner else reading.starts
-                changes.append(reading.levels[:, end] - before[:, start])
+                starts.append(path.through_lens(raw[start - first], layer)[place])
+                ends.append(path.through_lens(raw[end - first], layer)[place])
+                changes.append(reading.levels[:, end] - reading.starts[:, start])
         weights = [[weight for *_, weight in o.strokes] for o in openings]
         moved = torch.from_numpy(np.concatenate(changes))
-        device = raw.device
+        device = path.trace.states.device
         return cls(
             question,
             openings,
