@@ -273,6 +273,16 @@ def test_what_was_let_through_is_let_through_again(decoder, tmp_path):
     assert replay(saved(bare, tmp_path), decoder).verdict == "changed"
 
 
+def test_what_was_not_certified_is_let_through_again(decoder, tmp_path, monkeypatch):
+    from iglens.attribution import components, strokes
+
+    monkeypatch.setattr(components, "TOLERANCE", 1e-30)
+    monkeypatch.setattr(strokes, "TOLERANCE", 1e-30)
+    loose = explain(decoder, TEXT, target=5, by="head", strict=False)
+    assert {flag.kind for flag in loose.flags} == {"uncertified"}
+    assert replay(saved(loose, tmp_path), decoder).verdict == "identical"
+
+
 @pytest.mark.parametrize(
     ("info", "expected"),
     [

@@ -20,7 +20,7 @@ from .start import StartLike
 
 _GRADIENT = re.compile(r"gradient\((\S+), n_steps=(\d+)\)")
 
-_LOOSE = {"unverified", "unfaithful", "non_finite_state"}
+_LOOSE = {"unverified", "unfaithful", "non_finite_state", "uncertified"}
 """Flags that only a run without `strict` leaves."""
 
 
