@@ -20,7 +20,7 @@ RANKS = [
     {"attribution"},
     {"model"},
     {"explaining", "examining"},
-    {"methods"},
+    {"methods", "auditing"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -45,6 +45,8 @@ UPWARD = {
     ("records/comparison.py", "report"),
     ("records/difference.py", "storage"),
     ("records/difference.py", "report"),
+    ("records/effects.py", "storage"),
+    ("records/effects.py", "report"),
     ("records/examination.py", "storage"),
     ("records/examination.py", "report"),
     ("records/replay.py", "storage"),

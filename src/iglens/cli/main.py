@@ -12,6 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import IGLensError
+from .audit import audit_command
 from .compare import compare_command
 from .diff import diff_command
 from .doctor import doctor_command
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("explain")(grouped(explain_command))
 app.command("compare")(grouped(compare_command))
+app.command("audit")(grouped(audit_command))
 app.command("doctor")(doctor_command)
 app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))

@@ -160,11 +160,23 @@ class Intervention:
                 column: int, before: Tensor, after: Tensor, start: int = start
             ) -> None:
                 update = self.stream.to_rows(after - before)[0, start:]
-                sums[column] += update.sum(0, dtype=torch.float64).cpu()
+                sums[column] += update.cpu().sum(0, dtype=torch.float64)
 
             with self._handing(add):
                 self.runner(text[None], keep=1)
         return sums / count
+
+    def update_sizes(self, ids: Int[Tensor, " text"]) -> Float[Tensor, " columns"]:
+        """Length of what every column adds to the state of the last token."""
+        sizes = torch.zeros(len(self.columns), dtype=torch.float64)
+
+        def measure(column: int, before: Tensor, after: Tensor) -> None:
+            update = self.stream.to_rows(after - before)[0, -1]
+            sizes[column] = update.cpu().double().norm()
+
+        with self._handing(measure):
+            self.runner(ids[None], keep=1)
+        return sizes
 
     def _columns_of(self, layer: int) -> tuple[Column, ...]:
         """The columns of one block."""

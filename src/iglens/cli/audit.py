@@ -1,0 +1,171 @@
+"""`iglens audit`: credits of the readout beside what happens without each layer."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options as o
+from .groups import Loading
+from .loading import Model
+from .output import Output, checked_outputs
+from .parse import parse_prompt, parse_unit
+from .progress import progress_bars
+from .talk import quiet_libraries
+
+if TYPE_CHECKING:
+    from ..records.effects import Audit
+
+_TEXT, _HOW, _OUT = "What is explained", "What is done", "What comes out"
+
+Prompts = Annotated[
+    list[str],
+    typer.Argument(metavar="PROMPT", help="Texts to audit; - reads one from stdin."),
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Next token to audit: one for all texts, or one for each in their order; "
+        "default: what the model says.",
+        rich_help_panel=_TEXT,
+    ),
+]
+By = Annotated[
+    str, typer.Option(help="layer, or sublayer (attention, MLP).", rich_help_panel=_HOW)
+]
+At = Annotated[
+    str,
+    typer.Option(
+        help="Take layers out at all tokens, or at the last.", rich_help_panel=_HOW
+    ),
+]
+Ablation = Annotated[
+    str,
+    typer.Option(
+        help="skip (output is input) or mean (the update is its mean over the texts).",
+        rich_help_panel=_HOW,
+    ),
+]
+Gates = Annotated[
+    bool,
+    typer.Option(
+        "--gates",
+        help="Also open all layers together, and say what each adds on the way.",
+        rich_help_panel=_HOW,
+    ),
+]
+Curves = Annotated[
+    bool,
+    typer.Option(
+        "--curves",
+        help="Also take layers out, and put them back, one after the other.",
+        rich_help_panel=_HOW,
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(help="What the gate path may be off by.", rich_help_panel=_HOW),
+]
+Seed = Annotated[
+    int, typer.Option(help="For random orders and intervals.", rich_help_panel=_HOW)
+]
+OutputFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="File to write: .json, .csv, .parquet; repeatable.",
+        rich_help_panel=_OUT,
+    ),
+]
+
+
+def audit_command(
+    prompts: Prompts,
+    model: Model = None,
+    target: Target = None,
+    unit: o.Unit = None,
+    chat: o.Chat = False,
+    special_tokens: o.SpecialTokens = True,
+    by: By = "layer",
+    at: At = "all",
+    ablation: Ablation = "skip",
+    gates: Gates = False,
+    curves: Curves = False,
+    tolerance: Tolerance = 1e-4,
+    seed: Seed = 0,
+    *,
+    loading: Loading,
+    strict: o.Strict = True,
+    output: OutputFiles = None,
+    output_format: o.OutputFormat = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Compare what layers are credited with to what happens without them.
+
+    For each PROMPT one next token is audited. Every layer is taken out in a run of its
+    own; its effect is what the token loses. Credits say where a token became readable,
+    effects what it depends on: they may disagree, and where they do is listed.
+    """
+    from ..storage.audit_form import AUDIT_FORMATS
+
+    outputs = checked_outputs(output or [], output_format, AUDIT_FORMATS)
+    texts, chosen = [parse_prompt(text) for text in prompts], parse_unit(unit)
+    quiet_libraries()
+    decoder = loading.decoder(model, quiet=quiet)
+    from ..auditing import audit
+
+    with progress_bars(quiet=quiet) as progress:
+        found = audit(
+            decoder,
+            texts,
+            target=target,
+            by=by,
+            unit=chosen,
+            at=at,
+            ablation=ablation,
+            gates=gates,
+            curves=curves,
+            tolerance=tolerance,
+            seed=seed,
+            chat=chat,
+            special_tokens=special_tokens,
+            strict=strict,
+            progress=progress,
+        )
+    _show(found, outputs, as_json=as_json, quiet=quiet)
+
+
+def _show(found: "Audit", outputs: list[Output], *, as_json: bool, quiet: bool) -> None:
+    """Files first; then the table and the sentences on stdout, the rest on stderr."""
+    from ..storage.audit_form import save_audit
+
+    for one in outputs:
+        save_audit(found, one.path, one.file_format)
+        if not quiet:
+            typer.echo(f"Wrote {one.path}", err=True)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..report.audit import footer, heading, sentences, table
+
+    console = Console(highlight=False)
+    console.print(Text(heading(found), style="dim"))
+    console.print()
+    console.print(table(found))
+    console.print()
+    for line in sentences(found):
+        console.print(Text(line))
+    console.print()
+    for line in footer(found):
+        console.print(Text(line, style="dim"))
+    if not quiet:
+        for result in found.results:
+            for warning in dict.fromkeys(result.warnings):
+                typer.echo(f"Warning: {warning}", err=True)

@@ -1,0 +1,137 @@
+"""An audit for people: credits beside effects, and how far their orders agree."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from ..records.effects import Audit, Correlation
+from .text import format_credit, format_level, target_name
+from .visible import visible
+
+TOLD = 5
+"""Segments told of a text's invisible work, at most."""
+
+KINDS = {"skip": "skipped", "mean": "replaced by its mean update"}
+
+
+def lines(audit: Audit) -> list[str]:
+    """Everything but the table, in plain lines."""
+    return [heading(audit), *sentences(audit), *footer(audit)]
+
+
+def heading(audit: Audit) -> str:
+    """What was done, in one line."""
+    how, n_texts = KINDS[audit.effects.kind], len(audit.results)
+    where = "all tokens" if audit.effects.at == "all" else "the last token"
+    texts = "1 text" if n_texts == 1 else f"{n_texts} texts"
+    model = audit.results[0].provenance.model
+    return (
+        f"{model.id} · {model.dtype} · {audit.unit} · {texts} · "
+        f"every segment {how} at {where}"
+    )
+
+
+def sentences(audit: Audit) -> Iterator[str]:
+    """Per text what each end of the model says, then the agreement of the orders."""
+    for text, result in enumerate(audit.results):
+        intact, removed = (
+            format_level(float(side[text]), audit.unit)
+            for side in (audit.effects.intact, audit.effects.removed)
+        )
+        yield (
+            f"{target_name(result.targets[0])} at {int(result.positions[0])}: {intact} "
+            f"as it is, {removed} without any of them."
+        )
+    yield from map(_agreement, audit.correlations)
+    yield from _invisible(audit)
+    yield from _curves(audit)
+
+
+def _agreement(one: Correlation) -> str:
+    """One correlation, with what it can be compared to."""
+    said = f"Spearman of {one.method} and effect, "
+    said += "all layers" if one.with_last else "without the last layer"
+    said += f": {one.mean:.2f}" if np.isfinite(one.mean) else ": not defined"
+    if np.isfinite(one.low):
+        said += f" (95% over texts: {one.low:.2f} to {one.high:.2f})"
+    if np.isfinite(one.null):
+        said += f"; other texts' targets {one.null:.2f}"
+    return said + "."
+
+
+def _invisible(audit: Audit) -> Iterator[str]:
+    """The segments whose work the readout does not see."""
+    for text, result in enumerate(audit.results):
+        found = [one for one in audit.invisible if one.text == text]
+        if not found:
+            continue
+        shown = ", ".join(
+            f"{_name(audit, one.segment)} (effect "
+            f"{format_credit(one.effect, audit.unit)}, credit "
+            f"{format_credit(one.credit, audit.unit)})"
+            for one in found[:TOLD]
+        )
+        more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
+        name = target_name(result.targets[0])
+        yield f"Invisible work for {name}: {shown}{more}."
+
+
+def _curves(audit: Audit) -> Iterator[str]:
+    """Mean levels along the curves."""
+    for kind in dict.fromkeys(curve.kind for curve in audit.curves):
+        areas = ", ".join(
+            f"{curve.order} {format_level(curve.area, audit.unit)}"
+            for curve in audit.curves
+            if curve.kind == kind
+        )
+        better = "lower" if kind == "deletion" else "higher"
+        yield f"Mean level along {kind}, by order ({better} is better): {areas}."
+
+
+def footer(audit: Audit) -> Iterator[str]:
+    """What the numbers are and are not."""
+    yield (
+        "An effect is what is lost without a segment, through all later layers; a "
+        "credit is what became readable there. Models without a block are off the "
+        "distribution they were made for."
+    )
+    if audit.gates is not None:
+        closed, apart = (
+            float(np.abs(side).max())
+            for side in (audit.gates.closed, audit.gates.apart)
+        )
+        yield (
+            f"Gate path: sum off by {closed:.1g} before it was closed, two rules "
+            f"differ by {apart:.1g}; {sum(audit.gates.runs)} runs. Its ledger (gates "
+            "less credit) sums to zero."
+        )
+
+
+def table(audit: Audit) -> Table:
+    """Layers down: means over the texts, or the numbers of one text."""
+    several = len(audit.results) > 1
+    made = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    made.add_column("layer", justify="right")
+    columns = {"credit": audit.credits, "effect": audit.effects.effects}
+    if audit.gates is not None and audit.ledger is not None:
+        columns |= {"gates": audit.gates.effects, "ledger": audit.ledger}
+    for name in columns:
+        made.add_column(f"mean {name}" if several else name, justify="right")
+    made.add_column("update size", justify="right")
+    for at in range(len(audit.segments)):
+        cells = [
+            Text(format_credit(float(numbers[:, at].mean()), audit.unit))
+            for numbers in columns.values()
+        ]
+        size = f"{float(audit.sizes[:, at].mean()):.3g}"
+        made.add_row(_name(audit, at).removeprefix("layer "), *cells, size)
+    return made
+
+
+def _name(audit: Audit, at: int) -> str:
+    """A segment in a few words."""
+    segment = audit.segments[at]
+    part = f" {segment.part}" if segment.is_part else ""
+    return visible(f"layer {segment.layer}{part}")
