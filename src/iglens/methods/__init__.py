@@ -6,8 +6,8 @@ each one cost.
 """
 
 from .case import AbstractMethod, Case
-from .compare import compare, compared
 from .registry import METHODS, chosen_methods
+from .side_by_side import compare, compared
 
 __all__ = [
     "METHODS",

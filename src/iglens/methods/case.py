@@ -36,6 +36,7 @@ class Case:
         n_steps: Steps of the methods that integrate.
         strict: Refuse what cannot be verified.
         decoder: The model; None for traces made by hand.
+        ids: The tokens before the predicted one, where there is a model.
         evaluations: What is counted.
     """
 
@@ -46,6 +47,7 @@ class Case:
     n_steps: int = 32
     strict: bool = True
     decoder: Decoder | None = None
+    ids: tuple[int, ...] = ()
     evaluations: Evaluations = field(default_factory=Evaluations)
 
     @cached_property

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from ..errors import ArgumentError
 from .case import AbstractMethod
+from .conductance import CaptumConductance, TrapezoidConductance
 from .direct_logit import HeadDLA, LayerDLA, SublayerDLA
+from .gradient_displacement import GradientDisplacement
+from .idgi import IDGI
 from .ig_lens import GradientIGLens, ObservedIGLens, TunedIGLens
 from .logit_lens import FrozenLogitLevels, LogitLevels, TunedLevels
 
@@ -20,6 +23,10 @@ METHODS: dict[str, AbstractMethod] = {
         LayerDLA(),
         SublayerDLA(),
         HeadDLA(),
+        GradientDisplacement(),
+        IDGI(),
+        CaptumConductance(),
+        TrapezoidConductance(),
     )
 }
 """In the order of the table."""

@@ -140,6 +140,7 @@ def compared(
             n_steps=n_steps,
             strict=strict,
             decoder=decoder,
+            ids=tuple(ids[:position]),
         )
         entries.append(_entry(method, case, decoder))
     (log_odds,) = Case(partial(run, "layer"), target).levels(
