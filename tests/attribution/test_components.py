@@ -251,7 +251,7 @@ def test_several_targets_at_one_position_are_as_each_alone(opened):
 @pytest.mark.parametrize("by", LEVELS)
 def test_rows_at_some_of_the_positions_are_as_each_alone(opened, by):
     _, trace, _ = opened("llama", by)
-    pairs = [(4, TOKEN), (6, CONTRAST), (6, TOKEN)]
+    pairs = [(4, iglens.Target((11,), "y")), (6, CONTRAST), (6, TOKEN)]
     together = iglens.attribute(trace, pairs, by=by)
     assert together.positions.tolist() == [4, 6, 6]
     every = together.components
@@ -456,6 +456,9 @@ def test_what_cannot_be_opened_says_why(opened):
     assert list(reasons) == [0, 2, 3]
     assert "starts at a baseline" in reasons[0]
     assert "merged" in reasons[3]
+    given = {"by": "head", "baseline": "zero", "layers": [3]}
+    with pytest.raises(ArgumentError, match="by head: layers are merged"):
+        iglens.attribute(trace, TOKEN, **given)
 
 
 @pytest.mark.parametrize("by", LEVELS)

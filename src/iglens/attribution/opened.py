@@ -159,15 +159,19 @@ def openings(path: Path, by: Level) -> tuple[list[Opening], dict[int, str]]:
                 found.append(Opening(segment, block, part, writing))
             segment += 1
     if not found:
-        why = next(iter(reasons.values()))
+        why = min(reasons.values(), key=lambda reason: reason == _AT_BASELINE)
         raise ArgumentError(f"Nothing on this path can be opened by {by}: {why}.")
     return found, reasons
+
+
+_AT_BASELINE = "it starts at a baseline, which no block was given"
+"""Why the segment before the first layer is not opened, whatever the model."""
 
 
 def _why_whole(path: Path, block: Block) -> str:
     """Why a block has no parts on a path."""
     if block.after is None:
-        return "it starts at a baseline, which no block was given"
+        return _AT_BASELINE
     single = block.after == block.layer - 1
     usual = "the trace does not hold it" if single else "layers are merged"
     return path.trace.whole.get(block.layer, usual)
