@@ -225,6 +225,22 @@ def test_results_below_the_layer_are_run_again_with_all_their_parts(
     assert any(segment.is_part for segment in found.now.segments)
 
 
+@pytest.mark.parametrize("by", ["head", "neuron", "source"])
+def test_some_rows_of_a_result_are_run_again_with_their_parts(decoder, by):
+    result = explain(decoder, TEXT, answer=[3, 1, 4, 1, 5], by=by, top=2)
+    found = replay(result.select([2, 1]), decoder)
+    assert found.is_reproduced
+    assert np.isfinite(found.parts_moved).all()
+
+
+def test_a_source_that_is_lost_is_noticed(decoder):
+    result = explain(decoder, TEXT, target=5, by="source")
+    sources = result.components.sources.copy()
+    sources[np.abs(result.components.credits[0]).argmax()] += 100
+    inside = replace(result.components, sources=sources)
+    assert replay(replace(result, components=inside), decoder).verdict == "changed"
+
+
 def test_a_part_of_a_saved_result_that_moved_is_noticed(decoder):
     result = explain(decoder, TEXT, target=5, by="head")
     credits = result.components.credits.copy()

@@ -187,7 +187,11 @@ class Replay:
 
     @cached_property
     def _parts(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Credits of every saved part, then and now; NaN now where it is lost."""
+        """Credits of every saved part, then and now; NaN now where it is lost.
+
+        Tokens behind all rows are not listed where these were selected and run again:
+        nothing was read from them, then or now.
+        """
         then, now = self.then.components, self.now.components
         if then is None:
             return None
@@ -197,6 +201,8 @@ class Replay:
             for part, key in enumerate(_keys(then)):
                 if key in places:
                     found[:, part] = now.credits[:, places[key]]
+                elif key[1] == "source" and not then.credits[:, part].any():
+                    found[:, part] = 0.0
         return then.credits, found
 
     def to_json(self) -> dict[str, Any]:
