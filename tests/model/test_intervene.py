@@ -209,3 +209,17 @@ def test_gates_for_other_columns_are_refused():
         gated.logits(ids, torch.ones(1, 4))
     with pytest.raises(iglens.ArgumentError, match="known are all, last"):
         check_at("first")
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_states_between_parts_can_be_replaced(name):
+    model, gated = of(name, parts=True)
+    with left_as_it_was(model):
+        gated.check_parts(torch.tensor(some_ids(6)), 97)
+
+
+def test_a_replaced_state_that_something_passes_by_is_noticed(monkeypatch):
+    _, gated = of("llama", parts=True)
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda tensor, other: tensor)
+    with pytest.raises(iglens.UnsupportedModelError, match=r"block 1 of .* one by one"):
+        gated.check_parts(torch.tensor(some_ids(6)), 97)

@@ -15,6 +15,7 @@ removed afterwards, whatever happens.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
@@ -44,6 +45,9 @@ def check_at(name: str) -> At:
             return known
     raise ArgumentError(f"`at` is {name!r}; known are {', '.join(get_args(At))}.")
 
+
+SWAPPED = 0.05
+"""Share of the distance between two texts' states that a swapped one may be off by."""
 
 Handed = Callable[[int, Tensor, Tensor], Tensor | None]
 """Takes a column, the state before it and after it; gives another state after it."""
@@ -101,7 +105,7 @@ class Intervention:
         split = {plan.layer: plan for plan in plans if plan.is_split}
         return cls(decoder._runner, decoder.verified.stream, split)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """What the gates are for, in order."""
         return tuple(
@@ -177,6 +181,78 @@ class Intervention:
         with self._handing(measure):
             self.runner(ids[None], keep=1)
         return sizes
+
+    def check_parts(self, ids: Int[Tensor, " text"], n_tokens: int) -> None:
+        """Refuse blocks in which a state between parts cannot be replaced.
+
+        Between two parts of a block, the states of a second text are put into the run
+        of the first; its rest must then give what it gives in the second text's run.
+
+        Args:
+            ids: Token ids of a text.
+            n_tokens: Number of token ids there are.
+
+        Raises:
+            UnsupportedModelError: If it does not: something else passes by there.
+        """
+        inner = [
+            self._numbers_of(layer)[:-1]
+            for layer, plan in self.plans.items()
+            if plan.kind == "sequential"
+        ]
+        if not inner:
+            return
+        own, other = (self._states(text) for text in (ids, (ids + 1) % n_tokens))
+        last = {self._numbers_of(layer)[-1] for layer in self.plans}
+        for turn in range(max(map(len, inner))):
+            chosen = {columns[turn] for columns in inner if turn < len(columns)}
+            passed: set[int] = set()
+
+            def swap(
+                column: int,
+                before: Tensor,
+                after: Tensor,
+                chosen: set[int] = chosen,
+                passed: set[int] = passed,
+            ) -> Tensor | None:
+                if column in chosen:
+                    passed.add(self.columns[column].layer)
+                    return other[column].to(after)
+                if column in last and self.columns[column].layer in passed:
+                    self._check_swapped(column, after, own[column], other[column])
+                    return own[column].to(after)  # the next block starts as ever
+                return None
+
+            with self._handing(swap):
+                self.runner(ids[None], keep=1)
+
+    def _check_swapped(
+        self, column: int, found: Tensor, own: Tensor, other: Tensor
+    ) -> None:
+        """Refuse a block whose output is not that of the text it was swapped to."""
+        missed, apart = (found - other).abs().max(), (own - other).abs().max()
+        if float(missed) > SWAPPED * float(apart):
+            layer = self.columns[column].layer
+            raise UnsupportedModelError(
+                f"What block {layer} of {self.runner.name} gives does not depend on "
+                "the states between its parts alone, so that its parts cannot be taken "
+                "out one by one. Audit whole layers instead."
+            )
+
+    def _states(self, ids: Int[Tensor, " text"]) -> dict[int, Tensor]:
+        """The state after every column, in a run of one text."""
+        found: dict[int, Tensor] = {}
+
+        def keep(column: int, before: Tensor, after: Tensor) -> None:
+            found[column] = after.clone()
+
+        with self._handing(keep):
+            self.runner(ids[None], keep=1)
+        return found
+
+    def _numbers_of(self, layer: int) -> list[int]:
+        """Numbers of the columns of one block."""
+        return [at for at, one in enumerate(self.columns) if one.layer == layer]
 
     def _columns_of(self, layer: int) -> tuple[Column, ...]:
         """The columns of one block."""
