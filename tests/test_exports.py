@@ -26,15 +26,15 @@ def test_the_three_lists_of_public_names_agree():
 
 def test_the_public_names_are_these():
     assert " ".join(sorted(iglens.__all__)) == (
-        "AffineLens ArgumentError ArgumentTypeError ArtifactError Attribution "
+        "AffineLens ArgumentError ArgumentTypeError ArtifactError Attribution Audit "
         "Comparison Components CorpusMean Declaration Decoder Depths Difference "
         "Directions ENTROPY Examination "
         "FidelityError Gradient IGLensError Interval KL_TO_FINAL LensEvaluation "
         "LinearReadout LogitLens ModelLoadError NonFiniteError Observed OutputError "
         "Polish Prepared Reader Replay Sampling Scalar Segment Target TargetError "
-        "Trace UnsupportedModelError attribute compare corpus_mean diff evaluate_lens "
-        "examine explain explain_like fit_lens load_corpus_mean load_lens prepare "
-        "replay sensitivity"
+        "Trace UnsupportedModelError attribute audit compare corpus_mean diff "
+        "evaluate_lens examine explain explain_like fit_lens load_corpus_mean "
+        "load_lens prepare replay sensitivity"
     )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what readers and type checkers see
     from .attribution import Gradient, Observed, Scalar, attribute, sensitivity
+    from .auditing import audit
     from .depths import Depths, Interval
     from .errors import (
         ArgumentError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # what readers and type checkers see
     from .records.comparison import Comparison
     from .records.components import Components
     from .records.difference import Difference, diff
+    from .records.effects import Audit
     from .records.replay import Replay
     from .trace import Trace
 
@@ -56,6 +58,7 @@ _HOME = {
     "ArgumentTypeError": "errors",
     "ArtifactError": "errors",
     "Attribution": "records",
+    "Audit": "records.effects",
     "Comparison": "records.comparison",
     "Components": "records.components",
     "CorpusMean": "explaining",
@@ -90,6 +93,7 @@ _HOME = {
     "Trace": "trace",
     "UnsupportedModelError": "errors",
     "attribute": "attribution",
+    "audit": "auditing",
     "compare": "methods",
     "corpus_mean": "explaining",
     "diff": "records.difference",
@@ -113,6 +117,7 @@ __all__ = [
     "ArgumentTypeError",
     "ArtifactError",
     "Attribution",
+    "Audit",
     "Comparison",
     "Components",
     "CorpusMean",
@@ -145,6 +150,7 @@ __all__ = [
     "Trace",
     "UnsupportedModelError",
     "attribute",
+    "audit",
     "compare",
     "corpus_mean",
     "diff",
