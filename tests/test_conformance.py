@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from conformance import declarations, inside, prove, run, table, tiny
+from conformance import declarations, inside, opened, prove, run, table, tiny
 from conformance.rows import Row
 from iglens import Decoder, UnsupportedModelError
 from iglens.model.declaration import Declaration
@@ -119,7 +119,7 @@ def row(status, double="exact", kind=tiny.CAUSAL):
         prove.Proof(
             status, readout="explicit", missed=0.1, parts="sequential (attention, mlp)"
         ),
-        prove.Proof(double, missed=0.2),
+        prove.Proof(double, missed=0.2, opened="heads, neurons, sources"),
     )
 
 
@@ -144,6 +144,38 @@ def test_only_wrong_readings_and_lost_classes_are_complaints():
     assert "0.1" in run.complaints([row("wrong")], whole=False)[0]
     assert "0.2" in run.complaints([row("exact", "wrong")], whole=False)[0]
     assert "causal: 177 exact, 178 before" in run.complaints(enough[4:], whole=True)
+
+
+def test_shares_that_do_not_add_up_are_a_complaint():
+    for odd in (1e-3, float("nan")):
+        double = replace(row("exact").double, unsummed=odd)
+        (said,) = run.complaints([replace(row("exact"), double=double)], whole=False)
+        assert "opened wrongly" in said
+
+
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("llama", "heads, neurons, sources"),
+        ("bloom", "neurons"),
+        ("gpt_oss", "heads, experts, sources"),
+        ("mamba", ""),
+    ],
+)
+def test_how_far_down_a_class_opens(model_type, words):
+    decoder = Decoder(built(model_type).double())
+    found, missed = opened.opened(decoder)
+    assert found == words
+    assert missed < 1e-9
+
+
+def test_shares_that_miss_the_credit_are_seen(monkeypatch):
+    from iglens.records.components import Components
+
+    decoder = Decoder(built("llama").double())
+    own = Components.totals.fget
+    monkeypatch.setattr(Components, "totals", property(lambda c: own(c) * 1.01))
+    assert opened.opened(decoder)[1] > 1e-4
 
 
 def test_a_state_that_does_not_decide_its_block_is_a_complaint():
