@@ -9,7 +9,7 @@ import iglens
 from iglens.methods import METHODS, chosen_methods, compare, compared
 
 IDS = [3, 1, 4, 1, 5]
-FAMILIES = ("llama", "gpt2", "gemma2")
+FAMILIES = ("llama", "gpt2", "gemma2", "phi")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -82,6 +82,22 @@ def test_forwards_are_counted_not_asserted(decoder, found):
     )
     more = twenty.entries[0].cost.head - ten.entries[0].cost.head
     assert more == 10 * levels * 2  # a product for the logits, one for their slopes
+
+
+def test_a_fitted_lens_is_read_through_and_differenced(decoder):
+    generator = torch.Generator().manual_seed(0)
+    shape = (decoder.n_layers, 32, 32)
+    weight = 0.1 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    lens = iglens.AffineLens("random", 3, (0, 1, 2), weight, weight[:, 0])
+    names = "ig-lens-tuned,tuned-lens"
+    found = compare(decoder, IDS, target=7, methods=names, lens=lens)
+    trace = decoder.trace(IDS, [len(IDS)])
+    states = trace.states[:, 0]
+    moved = states[:3] + torch.einsum("lij,lj->li", weight, states[:3]) + weight[:, 0]
+    read = trace.readout.logits(torch.cat([moved, states[3:]])).softmax(-1)[:, 7]
+    tuned, levels = (found[name].found for name in names.split(","))
+    assert levels.levels.tolist() == pytest.approx(read[1:].tolist(), abs=1e-9)
+    assert tuned.credits.tolist() == pytest.approx(read.diff().tolist(), abs=1e-9)
 
 
 def test_the_model_is_left_as_it_was(decoder):
