@@ -11,7 +11,7 @@ from families import LAYERS, build, full_logits, some_ids, tokenizer
 
 from iglens import ArgumentError, Decoder, Scalar, attribute, explain
 from iglens.explaining import explain_like, replay
-from iglens.records.difference import diff
+from iglens.records.difference import BETWEEN_DTYPES, diff
 
 CLEAN, CORRUPTED = "the cat sat", "a dog sat on the mat"
 
@@ -130,7 +130,9 @@ def test_two_dtypes_of_one_model_have_two_noise_floors(decoder):
     second = explain_like(low, None, first)
     found = diff(first, second)
     assert second.noise_floor[0] > 10 * first.noise_floor[0]
-    assert found.noise_floor[0] == first.noise_floor[0] + second.noise_floor[0]
+    both = first.noise_floor[0] + second.noise_floor[0]
+    assert found.noise_floor[0] == BETWEEN_DTYPES * both
+    assert diff(first, first).noise_floor[0] == 2 * first.noise_floor[0]
     assert (found.levels != 0).all()
     assert not found.beyond_noise.any()
     assert "No layer differs beyond rounding" in str(found)
