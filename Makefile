@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo explain test conformance check format docs bench smoke clean help
+.PHONY: demo explain test slow conformance check format docs bench smoke clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -20,9 +20,13 @@ demo: $(VENV)/installed   ## install, fetch the embedded model, explain a senten
 explain: $(VENV)/installed   ## explain PROMPT="…" with the embedded model
 	$(BIN)/iglens explain "$(PROMPT)"
 
-test: $(VENV)/developing   ## the whole test suite, on WORKERS=2 processes
+test: $(VENV)/developing   ## the test suite, on WORKERS=2 processes
 	$(BIN)/iglens models fetch smollm2
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+slow: $(VENV)/developing   ## the tests marked slow, which CI runs too
+	$(BIN)/iglens models fetch smollm2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 conformance: $(VENV)/developing   ## prove every class of Transformers, write the table
 	HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python -m conformance.run
