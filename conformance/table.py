@@ -35,7 +35,8 @@ only the last block's output is replaced by random vectors.
 - **opened**: what credits can be shared over below the parts of blocks (float64):
   heads, neurons or experts, and what heads read from each token; "some" if not wherever
   a block is split. Shares, their sums and the layer map must agree within 1e-6 of the
-  largest credit.
+  largest credit. What heads give besides sources, and mixtures besides experts, is the
+  difference, so there the sums show nothing: tests compare them with the models.
 - **refused**: iglens says why and explains nothing.
 - **unbuilt**: the class could not be made in this environment.
 - **declared**: what had to be said about the model, as a user would

@@ -119,7 +119,8 @@ class _Table:
     ) -> None:
         """Begin with every segment unopened: all of its credit is others'."""
         self.question, self.others = question, credits.copy()
-        n_text = len(question.path.trace.token_ids)
+        reading = question.by == "source" and question.directions is None
+        n_text = len(question.path.trace.token_ids) if reading else 0
         self.tokens = np.zeros((*credits.shape, n_text))
         self.certificate = np.full((3, *credits.shape), np.nan)
         self.n_parts = np.zeros(credits.shape[1], np.int64)
