@@ -87,12 +87,7 @@ def audit(
         >>> bool(abs(found.effects.effects - found.credits)[0, 1] < 1e-6)
         True
     """
-    if not prompts:
-        raise ArgumentError("`prompts` is empty: name at least one text.")
-    if by not in ("layer", "sublayer"):
-        raise ArgumentError(f"`by` is {by!r}; an audit goes by layer or sublayer.")
-    if ablation not in ("skip", "mean"):
-        raise ArgumentError(f"`ablation` is {ablation!r}; known are skip, mean.")
+    _check(prompts, by, ablation)
     place, targets = check_at(at), _one_each(target, len(prompts))
     gated = Intervention.of(decoder, parts=by == "sublayer")
     asked = [
@@ -112,7 +107,9 @@ def audit(
     texts = [_text(result) for result in results]
     gated.check_parts(texts[0], decoder.readout.vocab_size)
     means = gated.mean_updates(texts) if ablation == "mean" else None
-    stage = _Stage(progress, "Runs")
+    n_columns = len(gated.columns)
+    each = n_columns + 2 + (runs_of_curves(n_columns, 3) if curves else 0)
+    stage = _Stage(progress, "Runs", total=len(texts) * each)
     subjects = [
         Gated(
             gated,
@@ -126,10 +123,6 @@ def audit(
         )
         for ids, result in zip(texts, results, strict=True)
     ]
-    n_columns = len(gated.columns)
-    stage.total = len(texts) * (n_columns + 2)
-    if curves:
-        stage.total += len(texts) * runs_of_curves(n_columns, 3)
     kind: Kind = "mean" if ablation == "mean" else "skip"
     effects = _effects(subjects, kind)
     sizes = np.stack([gated.update_sizes(ids).numpy() for ids in texts])
@@ -145,6 +138,20 @@ def audit(
         found["gate path"] = path.effects
     agreed = _correlations(found, effects, results[0].layers, nulls, seed)
     return Audit(tuple(results), effects, sizes, agreed, drawn, path, seed)
+
+
+def _check(prompts: Sequence[Prompt], by: str, ablation: str) -> None:
+    """Refuse what no audit is of, before the model runs.
+
+    Raises:
+        ArgumentError: If there is no text, or a name is unknown.
+    """
+    if not prompts:
+        raise ArgumentError("`prompts` is empty: name at least one text.")
+    if by not in ("layer", "sublayer"):
+        raise ArgumentError(f"`by` is {by!r}; an audit goes by layer or sublayer.")
+    if ablation not in ("skip", "mean"):
+        raise ArgumentError(f"`ablation` is {ablation!r}; known are skip, mean.")
 
 
 @dataclass(eq=False)
