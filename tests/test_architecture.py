@@ -20,7 +20,9 @@ RANKS = [
     {"attribution"},
     {"model"},
     {"explaining", "examining"},
-    {"methods", "auditing"},
+    {"gating"},
+    {"methods"},
+    {"auditing"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -41,6 +43,8 @@ UPWARD = {
     ("records/promotion.py", "report"),
     ("records/attribution.py", "storage"),
     ("records/attribution.py", "report"),
+    ("records/audit.py", "storage"),
+    ("records/audit.py", "report"),
     ("records/comparison.py", "storage"),
     ("records/comparison.py", "report"),
     ("records/difference.py", "storage"),

@@ -28,12 +28,12 @@ def test_the_public_names_are_these():
     assert " ".join(sorted(iglens.__all__)) == (
         "AffineLens ArgumentError ArgumentTypeError ArtifactError Attribution Audit "
         "Comparison Components CorpusMean Declaration Decoder Depths Difference "
-        "Directions ENTROPY Examination "
+        "Directions ENTROPY Effects Examination "
         "FidelityError Gradient IGLensError Interval KL_TO_FINAL LensEvaluation "
         "LinearReadout LogitLens ModelLoadError NonFiniteError Observed OutputError "
         "Polish Prepared Reader Replay Sampling Scalar Segment Target TargetError "
         "Trace UnsupportedModelError attribute audit compare corpus_mean diff "
-        "evaluate_lens examine explain explain_like fit_lens load_corpus_mean "
+        "evaluate_lens examine explain explain_like fit_lens gates load_corpus_mean "
         "load_lens prepare replay sensitivity"
     )
 

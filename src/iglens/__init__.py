@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what readers and type checkers see
     from .explaining.lenses.file import load_lens
     from .explaining.lenses.fit import fit_lens
     from .explaining.lenses.polish import Polish
+    from .gating import gates
     from .inside import Directions
     from .methods import compare
     from .model.declaration import Declaration
@@ -46,7 +47,8 @@ if TYPE_CHECKING:  # what readers and type checkers see
     from .records.comparison import Comparison
     from .records.components import Components
     from .records.difference import Difference, diff
-    from .records.effects import Audit
+    from .records.audit import Audit
+    from .records.effects import Effects
     from .records.replay import Replay
     from .trace import Trace
 
@@ -58,7 +60,7 @@ _HOME = {
     "ArgumentTypeError": "errors",
     "ArtifactError": "errors",
     "Attribution": "records",
-    "Audit": "records.effects",
+    "Audit": "records.audit",
     "Comparison": "records.comparison",
     "Components": "records.components",
     "CorpusMean": "explaining",
@@ -68,6 +70,7 @@ _HOME = {
     "Difference": "records.difference",
     "Directions": "inside",
     "ENTROPY": "records",
+    "Effects": "records.effects",
     "Examination": "records",
     "FidelityError": "errors",
     "Gradient": "attribution",
@@ -102,6 +105,7 @@ _HOME = {
     "explain": "explaining",
     "explain_like": "explaining",
     "fit_lens": "explaining.lenses.fit",
+    "gates": "gating",
     "load_corpus_mean": "explaining",
     "load_lens": "explaining.lenses.file",
     "prepare": "explaining",
@@ -126,6 +130,7 @@ __all__ = [
     "Depths",
     "Difference",
     "Directions",
+    "Effects",
     "Examination",
     "FidelityError",
     "Gradient",
@@ -159,6 +164,7 @@ __all__ = [
     "explain",
     "explain_like",
     "fit_lens",
+    "gates",
     "load_corpus_mean",
     "load_lens",
     "prepare",

@@ -7,7 +7,7 @@ from families import FAMILIES, build, full_logits, left_as_it_was, part, some_id
 
 import iglens
 from iglens.auditing import audit
-from iglens.auditing.level import level_of
+from iglens.gating.level import level_of
 from iglens.model.decoder import Decoder
 from iglens.records import ENTROPY, Target
 

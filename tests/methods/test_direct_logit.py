@@ -80,7 +80,7 @@ def test_on_a_linear_head_in_logits_all_credits_agree():
 
 def credit_methods():
     """Methods that credit whole layers along the path of states."""
-    others = ("conductance", "dla-", "ig-lens-tuned")
+    others = ("conductance", "dla-", "gate-path", "ig-lens-tuned")
     lenses = {"logit-lens", "logit-lens-frozen", "tuned-lens"}
     return {n for n in METHODS if not n.startswith(others)} - lenses
 

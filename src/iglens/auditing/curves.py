@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from .subject import AbstractGated
+from ..gating import AbstractGated
 
 RANDOM_ORDERS = 4
 """Orders whose mean is the random baseline."""

@@ -1,21 +1,23 @@
 """`iglens audit`: credits of the readout beside what happens without each layer."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options as o
+from .deliver import deliver, warned
 from .groups import Loading
 from .loading import Model
-from .output import Output, checked_outputs
+from .output import checked_outputs
 from .parse import parse_prompt, parse_unit
 from .progress import progress_bars
 from .talk import quiet_libraries
 
 if TYPE_CHECKING:
-    from ..records.effects import Audit
+    from rich.console import Console
+
+    from ..records.audit import Audit
 
 _TEXT, _HOW, _OUT = "What is explained", "What is done", "What comes out"
 
@@ -136,26 +138,18 @@ def audit_command(
             strict=strict,
             progress=progress,
         )
-    _show(found, outputs, as_json=as_json, quiet=quiet)
-
-
-def _show(found: "Audit", outputs: list[Output], *, as_json: bool, quiet: bool) -> None:
-    """Files first; then the table and the sentences on stdout, the rest on stderr."""
     from ..storage.audit_form import save_audit
 
-    for one in outputs:
-        save_audit(found, one.path, one.file_format)
-        if not quiet:
-            typer.echo(f"Wrote {one.path}", err=True)
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
-        return
-    from rich.console import Console
+    talk = warned(found.warnings)
+    deliver(found, outputs, save_audit, _show, talk, as_json=as_json, quiet=quiet)
+
+
+def _show(found: "Audit", console: "Console") -> None:
+    """The table, then the sentences."""
     from rich.text import Text
 
     from ..report.audit import footer, heading, sentences, table
 
-    console = Console(highlight=False)
     console.print(Text(heading(found), style="dim"))
     console.print()
     console.print(table(found))
@@ -165,7 +159,3 @@ def _show(found: "Audit", outputs: list[Output], *, as_json: bool, quiet: bool) 
     console.print()
     for line in footer(found):
         console.print(Text(line, style="dim"))
-    if not quiet:
-        for result in found.results:
-            for warning in dict.fromkeys(result.warnings):
-                typer.echo(f"Warning: {warning}", err=True)

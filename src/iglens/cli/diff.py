@@ -1,6 +1,5 @@
 """`iglens diff`: two results, two prompts, or one prompt on two models."""
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,14 +8,17 @@ import typer
 
 from ..errors import ArgumentError
 from . import options as o
+from .deliver import deliver, warned
 from .groups import Asked, Loading, Read, Typed
 from .loading import Model
-from .output import Output, checked_outputs
+from .output import checked_outputs
 from .recorded import result_file
 from .talk import quiet_libraries
 from .two_runs import Run, run_both, run_like
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..records import Attribution
     from ..records.difference import Difference
 
@@ -99,7 +101,12 @@ def diff_command(
     from ..records.difference import diff
 
     layers = _layers(read.layers, first) if "layers" in typed else None
-    _show(diff(first, second, layers=layers), outputs, as_json=as_json, quiet=quiet)
+    found = diff(first, second, layers=layers)
+    from ..storage.difference_form import save_difference
+
+    talk = [f"Note: {note}" for note in found.notes]
+    talk += warned((*found.a.warnings, *found.b.warnings))
+    deliver(found, outputs, save_difference, _show, talk, as_json=as_json, quiet=quiet)
 
 
 def _results(
@@ -150,26 +157,13 @@ def _formats() -> tuple[str, ...]:
     return DIFFERENCE_FORMATS
 
 
-def _show(
-    found: "Difference", outputs: list[Output], *, as_json: bool, quiet: bool
-) -> None:
-    """Files first; then the sentences and the table on stdout, the rest on stderr."""
-    from ..storage.difference_form import save_difference
-
-    for one in outputs:
-        save_difference(found, one.path, one.file_format)
-        if not quiet:
-            typer.echo(f"Wrote {one.path}", err=True)
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
-        return
-    from rich.console import Console
+def _show(found: "Difference", console: "Console") -> None:
+    """The sentences, then the table."""
     from rich.text import Text
 
     from ..report.difference import choices, render, sentence, sides, verdict
     from ..report.through_lens import difference_sentences
 
-    console = Console(highlight=False)
     console.print(Text(choices(found), style="dim"))
     for side in sides(found):
         console.print(Text(side, style="italic"))
@@ -182,8 +176,3 @@ def _show(
     console.print(render(found, console.width))
     console.print()
     console.print(Text(verdict(found), style="dim"))
-    if not quiet:
-        for note in found.notes:
-            typer.echo(f"Note: {note}", err=True)
-        for warning in dict.fromkeys((*found.a.warnings, *found.b.warnings)):
-            typer.echo(f"Warning: {warning}", err=True)

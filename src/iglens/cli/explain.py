@@ -7,7 +7,8 @@ import typer
 
 from ..errors import ArgumentError
 from . import options as o
-from .groups import Asked, Loading, Read
+from .gates import check_path, explain_gates, gates_formats
+from .groups import Asked, Loading, Read, Typed
 from .loading import Model
 from .output import checked_outputs, show, told, write_all
 from .parse import parse_prompt
@@ -28,6 +29,8 @@ def explain_command(
     asked: Asked,
     read: Read,
     loading: Loading,
+    typed: Typed,
+    path: o.AlongPath = "blocks",
     output: o.OutputFiles = None,
     output_format: o.OutputFormat = None,
     as_json: o.AsJson = False,
@@ -46,7 +49,9 @@ def explain_command(
     change of the token's probability, on a readout that is checked against the
     model's own distribution.
     """
-    outputs = checked_outputs(output or [], output_format)
+    through_gates = check_path(path, read, typed)
+    formats = gates_formats() if through_gates else None
+    outputs = checked_outputs(output or [], output_format, formats)
     text = parse_prompt(prompt)
     timer = Profile(enabled=profile)
     quiet_libraries()
@@ -55,6 +60,13 @@ def explain_command(
     with timer.stage("load"):
         question, reader = asked.arguments, read.reader  # refused before the model
         decoder = loading.decoder(model, quiet=quiet)
+    if through_gates:
+        with timer.stage("gates"):
+            explain_gates(
+                decoder, text, question, read, outputs, as_json=as_json, quiet=quiet
+            )
+        timer.report()
+        return
     from ..explaining import prepare
 
     reader = reader.check(decoder)

@@ -66,6 +66,14 @@ Top = Annotated[
         min=1,
     ),
 ]
+AlongPath = Annotated[
+    str,
+    _reading(
+        "--path",
+        help="blocks (what became readable at each layer), or gates (what layers do "
+        "through later ones too; runs the model some hundred times per token).",
+    ),
+]
 Unit = Annotated[
     str | None,
     _reading(
@@ -123,7 +131,8 @@ OutputFiles = Annotated[
     _output(
         "-o",
         "--output",
-        help="File to write: .json, .safetensors, .csv, .parquet; repeatable.",
+        help="File to write: .json, .safetensors, .csv, .parquet, .html, .md, .svg, "
+        ".png, .pdf; repeatable.",
     ),
 ]
 OutputFormat = Annotated[

@@ -21,7 +21,7 @@ class Evaluations:
 
     Attributes:
         forwards: Texts that went through the first block.
-        backwards: Gradients that came back to its output.
+        backwards: Gradients that came back to its output, or to gates on the blocks.
         head: Products of one vector with the unembedding.
         began: When counting began.
     """
@@ -80,7 +80,8 @@ class Evaluations:
             given = get(output, stream.leave[0])
             self.forwards += given.shape[stream.batch_axis]
             if given.requires_grad:
-                given.register_hook(self._came_back)
+                rows = given.shape[stream.batch_axis]
+                given.register_hook(lambda gradient: self.came_back(rows))
 
         self.began = time.perf_counter()
         handle = block.register_forward_hook(passed)
@@ -89,6 +90,6 @@ class Evaluations:
         finally:
             handle.remove()
 
-    def _came_back(self, gradient: Tensor) -> None:
-        """A gradient has arrived."""
-        self.backwards += 1
+    def came_back(self, more: int) -> None:
+        """The gradients of so many texts have arrived."""
+        self.backwards += more

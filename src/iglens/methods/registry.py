@@ -6,6 +6,7 @@ from ..errors import ArgumentError
 from .case import AbstractMethod
 from .conductance import CaptumConductance, TrapezoidConductance
 from .direct_logit import HeadDLA, LayerDLA, SublayerDLA
+from .gate_path import GatePathEffects
 from .gradient_displacement import GradientDisplacement
 from .idgi import IDGI
 from .ig_lens import GradientIGLens, ObservedIGLens, TunedIGLens
@@ -17,6 +18,7 @@ METHODS: dict[str, AbstractMethod] = {
         ObservedIGLens(),
         GradientIGLens(),
         TunedIGLens(),
+        GatePathEffects(),
         LogitLevels(),
         FrozenLogitLevels(),
         TunedLevels(),

@@ -1,15 +1,17 @@
-"""What really happens to a target when parts of the model are taken out."""
+"""Numbers per layer that are no differences of levels, beside those that are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from ..errors import OutputError
 from .attribution import Attribution
 from .segment import Segment
+from .target import Target, Unit
 
 if TYPE_CHECKING:
     import pyarrow
@@ -18,16 +20,10 @@ Kind = Literal["skip", "mean", "gates"]
 """How an effect was taken: blocks skipped, their updates replaced by a mean, or all
 gates opened together."""
 
-LARGE = 0.1
-"""Share of a text's largest effect from which an effect is large."""
-
-SMALL = 0.1
-"""Share of an effect up to which a credit is small beside it."""
-
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Numbers per segment that are no differences of levels along the stream.
+    """What segments do to a target in the whole model, beside what the readout credits.
 
     Of a skip or a mean ablation: the level of the model as it is minus that without
     the segment. They need not add up to anything. Of the gate path: the integral of
@@ -37,103 +33,27 @@ class Effects:
     Attributes:
         kind: How they were taken.
         at: "all" tokens, or the "last".
-        effects: One for every text and segment.
+        effects: One for every row and segment, in the unit of the results.
+        results: What the readout says of the same rows: several of one text, or one
+            row for each of several texts.
         intact: Level of the model as it is.
         removed: Level with every segment taken out.
         closed: Gate path: the sum's error before it was spread over the gates evenly.
         apart: Gate path: what its two rules differ by, at most over the segments.
-        runs: Forward passes per text, those in one batch counted one by one.
+        runs: Forward passes per row, those in one batch counted one by one.
+        tolerance: Gate path: what `closed` and `apart` may be; NaN for others.
     """
 
     kind: Kind
     at: str
-    effects: Float[np.ndarray, "texts segments"]
-    intact: Float[np.ndarray, " texts"]
-    removed: Float[np.ndarray, " texts"]
-    closed: Float[np.ndarray, " texts"]
-    apart: Float[np.ndarray, " texts"]
-    runs: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Correlation:
-    """Rank correlation of a method's numbers with the effects, text by text.
-
-    Attributes:
-        method: Whose numbers: "credit", "gate path", "update size".
-        with_last: Whether the last layer is among the segments; there the credit is
-            the skip effect by identity.
-        per_text: Spearman's coefficient of every text; NaN where one side is constant.
-        mean: Mean over the texts.
-        low: 2.5% quantile of the mean, texts drawn again with replacement; NaN for one
-            text.
-        high: 97.5% quantile.
-        null: Mean when credits are those of the other texts' targets, read on the same
-            states; NaN where there is no other target.
-    """
-
-    method: str
-    with_last: bool
-    per_text: Float[np.ndarray, " texts"]
-    mean: float
-    low: float
-    high: float
-    null: float = float("nan")
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Levels while segments are taken out, or put back, one after the other.
-
-    Attributes:
-        kind: "deletion" starts with the whole model, "insertion" with none of it.
-        order: By which number, largest first: "credit", "effect", "update size"; or
-            "random", the mean of several orders.
-        levels: Level after 0, 1, … segments.
-    """
-
-    kind: str
-    order: str
-    levels: Float[np.ndarray, "texts steps"]
-
-    @property
-    def area(self) -> float:
-        """Mean level over steps (trapezoids, width 1) and texts."""
-        steps = (self.levels[:, 1:] + self.levels[:, :-1]) / 2
-        return float(steps.mean())
-
-
-@dataclass(frozen=True)
-class Invisible:
-    """Work that the readout does not see: a large effect beside a small credit."""
-
-    text: int
-    segment: int
-    effect: float
-    credit: float
-
-
-@dataclass(frozen=True, eq=False)
-class Audit:
-    """Credits beside effects, for one target in each of several texts.
-
-    Attributes:
-        results: What the readout says, one row for each text.
-        effects: What happens when segments are taken out.
-        sizes: Length of what each segment adds to the predicting state.
-        correlations: How well the orders agree.
-        curves: Levels along deletions and insertions, if asked for.
-        gates: The gate path, if asked for.
-        seed: What random orders and drawn texts were made from.
-    """
-
+    effects: Float[np.ndarray, "rows segments"]
     results: tuple[Attribution, ...]
-    effects: Effects
-    sizes: Float[np.ndarray, "texts segments"]
-    correlations: tuple[Correlation, ...] = ()
-    curves: tuple[Curve, ...] = ()
-    gates: Effects | None = None
-    seed: int = field(default=0)
+    intact: Float[np.ndarray, " rows"]
+    removed: Float[np.ndarray, " rows"]
+    closed: Float[np.ndarray, " rows"]
+    apart: Float[np.ndarray, " rows"]
+    runs: tuple[int, ...]
+    tolerance: float = float("nan")
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -141,66 +61,102 @@ class Audit:
         return self.results[0].segments
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Unit:
         """Unit of credits and effects."""
         return self.results[0].unit
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What is explained, one per row."""
+        return tuple(target for result in self.results for target in result.targets)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Index of the predicted token of every row."""
+        return tuple(int(at) for result in self.results for at in result.positions)
+
     @cached_property
-    def credits(self) -> Float[np.ndarray, "texts segments"]:
+    def credits(self) -> Float[np.ndarray, "rows segments"]:
         """What the readout credits every segment with."""
         return np.concatenate([result.credits for result in self.results])
 
     @property
-    def ledger(self) -> Float[np.ndarray, "texts segments"] | None:
-        """Gate path minus credit: who prepares (positive), who cashes in; sums to 0."""
-        return None if self.gates is None else self.gates.effects - self.credits
+    def ledger(self) -> Float[np.ndarray, "rows segments"]:
+        """Effects minus credits; of the gate path it sums to 0 over the segments.
+
+        Positive where a segment prepares what later ones make readable, negative where
+        it makes readable what earlier ones prepared.
+        """
+        return self.effects - self.credits
 
     @property
-    def invisible(self) -> tuple[Invisible, ...]:
-        """Large effects beside small credits, by text and size.
+    def certified(self) -> Bool[np.ndarray, " rows"]:
+        """Whether a gate path's certificate is within its tolerance; others need none.
 
-        Large: at least a tenth of the text's largest effect. Small: at most a tenth of
-        the effect.
+        False where a part of the certificate is not a number.
         """
-        sizes = np.abs(self.effects.effects)
-        large = sizes >= LARGE * sizes.max(axis=1, keepdims=True)
-        found = large & (sizes > 0) & (np.abs(self.credits) <= SMALL * sizes)
-        return tuple(
-            Invisible(
-                text,
-                segment,
-                float(self.effects.effects[text, segment]),
-                float(self.credits[text, segment]),
+        if self.kind != "gates":
+            return np.ones(len(self.effects), bool)
+        worst = np.maximum(np.abs(self.closed), self.apart)
+        return np.asarray(worst <= self.tolerance)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences a reader must see: those of the results, and of the certificate."""
+        said = [warning for result in self.results for warning in result.warnings]
+        for row in np.flatnonzero(~self.certified).tolist():
+            said.append(
+                f"The gate path of {self.targets[row].name!r} at "
+                f"{self.positions[row]} is not certified to {self.tolerance:.1g}: its "
+                f"sum is off by {self.closed[row]:.1g}, two rules differ by "
+                f"{self.apart[row]:.1g}."
             )
-            for text in range(len(self.results))
-            for segment in np.argsort(-sizes[text], kind="stable").tolist()
-            if found[text, segment]
-        )
+        return tuple(dict.fromkeys(said))
 
     def to_arrow(self) -> "pyarrow.Table":
-        """One line per text and segment."""
+        """One line per row and segment."""
         from .effects_table import effects_table
 
         return effects_table(self)
 
     def to_json(self) -> dict[str, Any]:
         """The published JSON form; NaN and infinity become null."""
-        from ..storage.audit_form import audit_to_json
+        from ..storage.effects_form import effects_to_json
 
-        return audit_to_json(self)
+        return effects_to_json(self)
 
-    def save(self, path: str | Path) -> None:
-        """Write it as `.json`, or as a table: `.csv` or `.parquet`.
+    def text(self, file_format: str) -> str:
+        """A page for people.
+
+        Args:
+            file_format: "md" or "html".
 
         Raises:
-            OutputError: If the extension is unknown or the place not writable.
+            OutputError: If there is no such page.
         """
-        from ..storage.audit_form import save_audit
+        from ..report.effects import PAGES
 
-        save_audit(self, Path(path))
+        if f".{file_format}" not in PAGES:
+            known = ", ".join(name.removeprefix(".") for name in PAGES)
+            raise OutputError(
+                f"Effects have no page {file_format!r}, only {known}; `save` writes "
+                "other forms."
+            )
+        return PAGES[f".{file_format}"](self)
+
+    def save(self, path: str | Path, file_format: str | None = None) -> None:
+        """Write it as `.json`, `.csv`, `.parquet`, `.md` or `.html`.
+
+        Raises:
+            OutputError: If the format is unknown or the place not writable.
+        """
+        from ..report.effects import PAGES
+        from ..storage.effects_form import save_effects
+
+        save_effects(self, Path(path), file_format, PAGES)
 
     def __str__(self) -> str:
-        """The correlations, and the invisible work."""
-        from ..report.audit import lines
+        """What each end of the model says, who prepares and who cashes in."""
+        from ..report.effects import lines
 
         return "\n".join(lines(self))

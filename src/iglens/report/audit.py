@@ -6,7 +6,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ..records.effects import Audit, Correlation
+from ..records.audit import Audit, Correlation
 from .text import format_credit, format_level, target_name
 from .visible import visible
 

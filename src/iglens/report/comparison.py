@@ -1,13 +1,14 @@
 """Methods side by side: a table for the terminal, a page in Markdown or HTML."""
 
-from html import escape
-
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..records.comparison import Comparison, Summary
+from .tables import html_page as page_of
+from .tables import html_table, safe_html, safe_markdown
+from .tables import markdown_table as table_of
 from .visible import marked, visible
 
 _HEADS = (
@@ -16,15 +17,6 @@ _HEADS = (
 """Columns; sum and error are in probability."""
 
 _LEFT = {"method", "unit"}
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
-  padding: 0 1em; color: #1b1b1b; background: #fff; }
-table { border-collapse: collapse; margin: 1em 0; }
-caption { text-align: left; font-weight: 600; padding: .3em 0; }
-th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child { text-align: left; }
-"""
 
 
 def sentences(found: Comparison) -> list[str]:
@@ -123,68 +115,29 @@ def _value(value: float | None) -> str:
 
 def markdown_table(found: Comparison) -> str:
     """The table of methods."""
-    return _markdown(list(_HEADS), [list(cells(s)) for s in found.table])
+    return table_of(_HEADS, map(cells, found.table), _LEFT)
 
 
 def markdown_page(found: Comparison) -> str:
     """What is compared, the methods, the notes, and every layer."""
-    text = [_safe_markdown(line) for line in sentences(found)]
-    said = "\n".join(f"- {_safe_markdown(line)}" for line in notes(found))
+    text = [safe_markdown(line) for line in sentences(found)]
+    said = "\n".join(f"- {safe_markdown(line)}" for line in notes(found))
     layers = "Each layer, in the unit of the method:"
-    pieces = [*text, markdown_table(found), said, layers, _markdown(*by_layer(found))]
+    pieces = [*text, markdown_table(found), said, layers, table_of(*by_layer(found))]
     return "\n\n".join(piece for piece in pieces if piece) + "\n"
-
-
-def _markdown(heads: list[str], lines: list[list[str]]) -> str:
-    """A table: words left, numbers right."""
-    rule = ["---" if head in _LEFT else "--:" for head in heads]
-    rows = [heads, rule, *([_safe_markdown(cell) for cell in line] for line in lines)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _safe_markdown(text: str) -> str:
-    """The text without what Markdown would read as its own."""
-    for sign in "\\`*_|<[":
-        text = text.replace(sign, f"\\{sign}")
-    return text
 
 
 def html_page(found: Comparison) -> str:
     """The same as one page of HTML that loads nothing."""
-    title = "iglens compare"
-    pieces = [
-        f"<h1>{title}</h1>",
-        *(f"<p>{_safe(line)}</p>" for line in sentences(found)),
-        _html("Methods", list(_HEADS), [list(cells(s)) for s in found.table]),
-        "<ul>",
-        *(f"<li>{_safe(line)}</li>" for line in notes(found)),
-        "</ul>",
-        _html("Each layer, in the unit of the method", *by_layer(found)),
-        *(f"<p>⚠ {_safe(line)}</p>" for line in found.warnings),
-    ]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    body = "\n".join(pieces)
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n'
-        f"<body>\n{body}\n</body></html>\n"
+    return page_of(
+        "iglens compare",
+        [
+            *(f"<p>{safe_html(line)}</p>" for line in sentences(found)),
+            html_table("Methods", _HEADS, map(cells, found.table)),
+            "<ul>",
+            *(f"<li>{safe_html(line)}</li>" for line in notes(found)),
+            "</ul>",
+            html_table("Each layer, in the unit of the method", *by_layer(found)),
+            *(f"<p>⚠ {safe_html(line)}</p>" for line in found.warnings),
+        ],
     )
-
-
-def _html(caption: str, heads: list[str], lines: list[list[str]]) -> str:
-    """One table."""
-    titles = "".join(f'<th scope="col">{_safe(head)}</th>' for head in heads)
-    rows = [
-        f'<tr><th scope="row">{_safe(line[0])}</th>'
-        + "".join(f"<td>{_safe(cell)}</td>" for cell in line[1:])
-        + "</tr>"
-        for line in lines
-    ]
-    return (
-        f"<table><caption>{_safe(caption)}</caption><thead><tr>{titles}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _safe(text: str) -> str:
-    """The text as it may stand between tags."""
-    return escape(visible(text))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..records import Attribution
-from ..records.effects import Audit, Correlation, Curve, Effects
+from ..records.audit import Audit, Correlation, Curve
 from .atomic import replacing
+from .effects_form import numbers_of
 from .files import known_format
 from .plain import nulled, plain
 from .table_form import csv_of, parquet_of
@@ -24,8 +25,8 @@ def audit_to_json(audit: Audit) -> dict[str, Any]:
             **_header(audit),
             "credits": nulled(audit.credits),
             "update_sizes": nulled(audit.sizes),
-            "effects": _effects(audit.effects),
-            "gates": None if audit.gates is None else _effects(audit.gates),
+            "effects": numbers_of(audit.effects),
+            "gates": None if audit.gates is None else numbers_of(audit.gates),
             "ledger": None if audit.ledger is None else nulled(audit.ledger),
             "correlations": [_correlation(one) for one in audit.correlations],
             "curves": [_curve(one) for one in audit.curves],
@@ -47,9 +48,7 @@ def _header(audit: Audit) -> dict[str, Any]:
         "layers": [segment.layer for segment in audit.segments],
         "labels": [segment.label for segment in audit.segments],
         "segments": [asdict(segment) for segment in audit.segments],
-        "warnings": list(
-            dict.fromkeys(w for result in audit.results for w in result.warnings)
-        ),
+        "warnings": list(audit.warnings),
         "versions": first.versions,
         "created": first.created,
     }
@@ -66,20 +65,6 @@ def _text(result: Attribution) -> dict[str, Any]:
         "final": float(result.final[0]),
         "model_value": float(result.model_value[0]),
         "fidelity": float(result.fidelity[0]),
-    }
-
-
-def _effects(effects: Effects) -> dict[str, Any]:
-    """What happened, and how it was taken."""
-    return {
-        "kind": effects.kind,
-        "at": effects.at,
-        "values": nulled(effects.effects),
-        "intact": nulled(effects.intact),
-        "removed": nulled(effects.removed),
-        "closed": nulled(effects.closed),
-        "apart": nulled(effects.apart),
-        "runs": list(effects.runs),
     }
 
 

@@ -39,6 +39,10 @@ class AbstractGated(ABC):
         """Derivatives by every gate where all of them are open this far, in float64."""
 
 
+def _nobody(more: int) -> None:
+    """Told of runs that nobody waits for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gated(AbstractGated):
     """The level of one target in the model's own output, as a function of gates.
@@ -48,20 +52,22 @@ class Gated(AbstractGated):
         ids: The text, up to the token that predicts.
         target: What is read there.
         unit: Unit of its level.
-        at: Where gates act.
         at_once: Runs that may share a batch.
+        at: Where gates act.
         means: What closed gates put in place of updates; None for nothing.
-        done: Told of every batch.
+        done: Told of every batch that has run.
+        came_back: Told of every batch whose derivatives have arrived at its gates.
     """
 
     gated: Intervention
     ids: Int[Tensor, " text"]
     target: Target
     unit: Unit
-    at: At
     at_once: int
-    means: Float[Tensor, "columns d_model"] | None
-    done: Done
+    at: At = "all"
+    means: Float[Tensor, "columns d_model"] | None = None
+    done: Done = _nobody
+    came_back: Done = _nobody
 
     @property
     def n_columns(self) -> int:  # type: ignore[override]
@@ -92,6 +98,7 @@ class Gated(AbstractGated):
         found = []
         for some in places.split(self.at_once):
             gates = some[:, None].repeat(1, self.n_columns).requires_grad_()
+            gates.register_hook(lambda arrived: self.came_back(len(arrived)))
             logits = self.gated.logits(
                 self.ids, gates, at=self.at, means=self.means, gradients=True
             )

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from ..records.effects import Correlation
+from .audit import Correlation
 
 DRAWS = 2000
 """Times that texts are drawn again."""

@@ -9,8 +9,7 @@ from families import build, full_logits, some_ids
 from torch import nn
 
 from iglens.auditing import audit
-from iglens.auditing.gates import gate_path
-from iglens.auditing.subject import AbstractGated
+from iglens.gating import AbstractGated, gate_path
 from iglens.model.decoder import Decoder
 
 

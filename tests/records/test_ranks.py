@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from iglens.auditing.ranks import correlation, interval, ranks, spearman
+from iglens.records.ranks import correlation, interval, ranks, spearman
 
 SOME = st.lists(st.integers(-4, 4), min_size=2, max_size=9)
 

@@ -21,7 +21,7 @@ def level_of(
     """
     if not target.of_tokens:
         raise ArgumentError(
-            f"`target` is {target.name!r}; an audit is of tokens, sets of them, or "
+            f"`target` is {target.name!r}; effects are of tokens, sets of them, or "
             "contrasts."
         )
     rows = logits.cpu().double()

@@ -1,0 +1,182 @@
+"""What really happens to a target when parts of the model are taken out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from .attribution import Attribution
+from .effects import Effects
+from .segment import Segment
+from .target import Unit
+
+if TYPE_CHECKING:
+    import pyarrow
+
+LARGE = 0.1
+"""Share of a text's largest effect from which an effect is large."""
+
+SMALL = 0.1
+"""Share of an effect up to which a credit is small beside it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """Rank correlation of a method's numbers with the effects, text by text.
+
+    Attributes:
+        method: Whose numbers: "credit", "gate path", "update size".
+        with_last: Whether the last layer is among the segments; there the credit is
+            the skip effect by identity.
+        per_text: Spearman's coefficient of every text; NaN where one side is constant.
+        mean: Mean over the texts.
+        low: 2.5% quantile of the mean, texts drawn again with replacement; NaN for one
+            text.
+        high: 97.5% quantile.
+        null: Mean when credits are those of the other texts' targets, read on the same
+            states; NaN where there is no other target.
+    """
+
+    method: str
+    with_last: bool
+    per_text: Float[np.ndarray, " texts"]
+    mean: float
+    low: float
+    high: float
+    null: float = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Levels while segments are taken out, or put back, one after the other.
+
+    Attributes:
+        kind: "deletion" starts with the whole model, "insertion" with none of it.
+        order: By which number, largest first: "credit", "effect", "update size"; or
+            "random", the mean of several orders.
+        levels: Level after 0, 1, … segments.
+    """
+
+    kind: str
+    order: str
+    levels: Float[np.ndarray, "texts steps"]
+
+    @property
+    def area(self) -> float:
+        """Mean level over steps (trapezoids, width 1) and texts."""
+        steps = (self.levels[:, 1:] + self.levels[:, :-1]) / 2
+        return float(steps.mean())
+
+
+@dataclass(frozen=True)
+class Invisible:
+    """Work that the readout does not see: a large effect beside a small credit."""
+
+    text: int
+    segment: int
+    effect: float
+    credit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Credits beside effects, for one target in each of several texts.
+
+    Attributes:
+        effects: What happens when segments are taken out, one row for each text.
+        sizes: Length of what each segment adds to the predicting state.
+        correlations: How well the orders agree.
+        curves: Levels along deletions and insertions, if asked for.
+        gates: The gate path, if asked for.
+        seed: What random orders and drawn texts were made from.
+    """
+
+    effects: Effects
+    sizes: Float[np.ndarray, "texts segments"]
+    correlations: tuple[Correlation, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    gates: Effects | None = None
+    seed: int = 0
+
+    @property
+    def results(self) -> tuple[Attribution, ...]:
+        """What the readout says, one row for each text."""
+        return self.effects.results
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The steps of the path."""
+        return self.results[0].segments
+
+    @property
+    def unit(self) -> Unit:
+        """Unit of credits and effects."""
+        return self.results[0].unit
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences a reader must see."""
+        said = self.effects.warnings + (self.gates.warnings if self.gates else ())
+        return tuple(dict.fromkeys(said))
+
+    @property
+    def credits(self) -> Float[np.ndarray, "texts segments"]:
+        """What the readout credits every segment with."""
+        return self.effects.credits
+
+    @property
+    def ledger(self) -> Float[np.ndarray, "texts segments"] | None:
+        """Gate path minus credit: who prepares (positive), who cashes in; sums to 0."""
+        return None if self.gates is None else self.gates.ledger
+
+    @property
+    def invisible(self) -> tuple[Invisible, ...]:
+        """Large effects beside small credits, by text and size.
+
+        Large: at least a tenth of the text's largest effect. Small: at most a tenth of
+        the effect.
+        """
+        sizes = np.abs(self.effects.effects)
+        large = sizes >= LARGE * sizes.max(axis=1, keepdims=True)
+        found = large & (sizes > 0) & (np.abs(self.credits) <= SMALL * sizes)
+        return tuple(
+            Invisible(
+                text,
+                segment,
+                float(self.effects.effects[text, segment]),
+                float(self.credits[text, segment]),
+            )
+            for text in range(len(self.results))
+            for segment in np.argsort(-sizes[text], kind="stable").tolist()
+            if found[text, segment]
+        )
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """One line per text and segment."""
+        from .audit_table import audit_table
+
+        return audit_table(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The published JSON form; NaN and infinity become null."""
+        from ..storage.audit_form import audit_to_json
+
+        return audit_to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as `.json`, or as a table: `.csv` or `.parquet`.
+
+        Raises:
+            OutputError: If the extension is unknown or the place not writable.
+        """
+        from ..storage.audit_form import save_audit
+
+        save_audit(self, Path(path))
+
+    def __str__(self) -> str:
+        """The correlations, and the invisible work."""
+        from ..report.audit import lines
+
+        return "\n".join(lines(self))
