@@ -51,6 +51,7 @@ def test_the_pages_show_every_method_and_every_layer(written):
     for form in (".md", ".html"):
         for method in METHODS.values():
             assert method.title in written[form]
+    assert "| skip effect |" in written[".md"]
     layers = [line for line in written[".md"].splitlines() if line.startswith("| 3 |")]
     assert len(layers) == 1
 
@@ -81,6 +82,7 @@ def test_the_terminal_fits_80_columns_and_tells_what_is_not_there(
     out, err = capsys.readouterr()
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
+    assert "audit: Spearman's" in " ".join(out.split())
     assert "fitted lens: not here." in out
     assert "Running DLA per layer" in err
 
@@ -90,8 +92,20 @@ def test_json_on_stdout_is_one_document(tiny_folder, capsys):
     assert run(["compare", TEXT, *model, "--methods", "ig-lens"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    (method,) = json.loads(out)["methods"]
+    document = json.loads(out)
+    (method,) = document["methods"]
     assert abs(method["error"]) < 1e-6
+    assert len(document["audit"]["effects"]) == document["audit"]["forwards"] - 2
+    assert -1 <= method["agreement"] <= 1
+
+
+def test_without_an_audit_there_is_no_agreement(tiny_folder, capsys):
+    model = ["-m", str(tiny_folder), "--quiet", "--json", "--no-audit"]
+    assert run(["compare", TEXT, *model, "--methods", "ig-lens"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    Draft202012Validator(SCHEMA).validate(document)
+    assert document["audit"] is None
+    assert document["methods"][0]["agreement"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 """Methods side by side: sums, errors, counts, and what cannot be had."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
-from families import left_as_it_was
+import transformers
+from families import left_as_it_was, randomise
 from toys import tiny_decoder, token
 
 import iglens
 from iglens.methods import METHODS, chosen_methods, compare, compared
+from iglens.model.decoder import Decoder
 
 IDS = [3, 1, 4, 1, 5]
 FAMILIES = ("llama", "gpt2", "gemma2", "phi")
@@ -146,3 +151,77 @@ def test_names_are_taken_once_in_their_order():
 def test_an_unknown_entry_lists_the_known_ones(found):
     with pytest.raises(iglens.ArgumentError, match="ig-lens"):
         found["nothing"]
+
+
+def skipped(model, layer):
+    """The probability of the token after the text, one block of a Llama skipped."""
+    handle = model.model.layers[layer].register_forward_hook(
+        lambda module, args, kwargs, output: args[0], with_kwargs=True
+    )
+    try:
+        with torch.no_grad():
+            return float(model(torch.tensor([IDS])).logits[0, -1].softmax(-1)[7])
+    finally:
+        handle.remove()
+
+
+def spearman(one, other):
+    """Pearson's correlation of the ranks, where no two are equal."""
+    ranks = [np.argsort(np.argsort(side)) for side in (one, other)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+@pytest.fixture(scope="module")
+def deep():
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=6, vocab_size=97,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    model = randomise(transformers.LlamaForCausalLM(config)).double()
+    return Decoder(model.eval())
+
+
+def test_agreement_is_that_with_blocks_skipped_by_hand(deep):
+    found = compare(
+        deep, IDS, target=7, methods="ig-lens,logit-lens,dla-head,gate-path"
+    )
+    intact = found.audited.effects.intact[0]
+    effects = [intact - skipped(deep.model, layer) for layer in range(6)]
+    assert list(found.skip_effects.values()) == pytest.approx(effects, abs=1e-9)
+    own = found["ig-lens"].found.credits
+    per_head, heads = np.zeros(6), found["dla-head"].found
+    np.add.at(per_head, np.array(heads.layers) - 1, heads.credits)
+    given = {
+        "ig-lens": own,
+        "logit-lens": own,  # the rise of its level
+        "dla-head": per_head,
+        "gate-path": found["gate-path"].found.credits,
+    }
+    for line in found.table:
+        numbers = given[line.name]
+        assert line.agreement == pytest.approx(spearman(numbers, effects))
+        without = spearman(numbers[:-1], effects[:-1])
+        assert line.agreement_without_last == pytest.approx(without)
+    assert len({round(line.agreement, 6) for line in found.table}) > 1
+
+
+def test_runs_of_the_audit_are_counted_apart(deep):
+    cost = compare(deep, IDS, target=7, methods="ig-lens").audited.cost
+    assert (cost.forwards, cost.backwards, cost.head) == (6 + 2, 0, 0)
+    found = compare(deep, IDS, target=7, methods="ig-lens", audit=False)
+    assert found.audited is None
+    assert np.isnan(found.table[0].agreement)
+    assert found.entries[0].cost.forwards == 1
+
+
+def test_a_model_that_cannot_be_audited_is_still_compared():
+    decoder = tiny_decoder("llama")
+    stream = replace(decoder.verified.stream, chained=False)
+    decoder.verified = replace(decoder.verified, stream=stream)
+    found = compare(decoder, IDS, target=7, methods="ig-lens,gate-path")
+    assert "between its blocks" in found.audited.reason
+    assert "between its blocks" in found["gate-path"].reason
+    assert found["ig-lens"].reason is None
+    assert np.isnan(found.table[0].agreement)
+    for form in ("md", "html"):
+        assert "audit: not here." in found.text(form)

@@ -110,3 +110,9 @@ def test_a_form_there_is_not_is_refused(tmp_path):
 def test_as_text_it_is_the_table():
     text = str(made(credits(0.1, 0.2, 0.2)))
     assert "| some method | probability | +0.5000 |" in text
+
+
+@pytest.mark.parametrize("value", [9.9999, 9.99996, -9.99996, 123.4])
+def test_large_sums_do_not_widen_the_table(value):
+    line = made(credits(value, 0.0, 0.0)).text("md").splitlines()[4]
+    assert len(line.split("|")[3].strip()) <= 8

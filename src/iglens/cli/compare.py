@@ -1,19 +1,16 @@
 """`iglens compare`: the relatives of IG-Lens, side by side on one token."""
 
-import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from . import options as o
+from .deliver import deliver, warned
 from .groups import Asked, Loading, Typed
 from .loading import Model
 from .output import checked_outputs
 from .parse import parse_precision, parse_prompt
 from .talk import Profile, quiet_libraries
-
-if TYPE_CHECKING:
-    from ..records.comparison import Comparison
 
 Methods = Annotated[
     str,
@@ -27,6 +24,13 @@ NSteps = Annotated[
     typer.Option(
         help="Steps of the methods that integrate.",
         min=1,
+        rich_help_panel="How it is read",
+    ),
+]
+Audit = Annotated[
+    bool,
+    typer.Option(
+        help="Skip every layer too, and say how far each method agrees with that.",
         rich_help_panel="How it is read",
     ),
 ]
@@ -49,6 +53,7 @@ def compare_command(
     methods: Methods = "all",
     lens: Lens = "logit",
     n_steps: NSteps = 32,
+    audit: Audit = True,
     precision: o.Precision = None,
     strict: o.Strict = True,
     output: o.OutputFiles = None,
@@ -61,9 +66,12 @@ def compare_command(
     """Run several attribution methods on one token and show what each adds up to.
 
     The token is the one the model would say next, or --target. Every method runs by
-    itself; its passes through the model and the head are counted, not estimated.
+    itself; its passes through the model and the head are counted, not estimated. The
+    audit, which skips every layer once, is counted apart.
     Files end in .html, .md, .csv (the table) or .json.
     """
+    from ..records.comparison import Comparison
+    from ..report.comparison import render
     from ..storage.comparison_form import FORMATS
 
     outputs = checked_outputs(output or [], output_format, FORMATS)
@@ -90,14 +98,19 @@ def compare_command(
             lens=fitted,
             n_steps=n_steps,
             precision=dtype,
+            audit=audit,
             strict=strict,
             tell=(lambda title: None) if quiet else _tell,
         )
-    for place in outputs:
-        found.save(place.path, place.file_format)
-        if not quiet:
-            typer.echo(f"Wrote {place.path}", err=True)
-    _show(found, as_json=as_json, quiet=quiet)
+    deliver(
+        found,
+        outputs,
+        Comparison.save,
+        lambda found, console: console.print(render(found)),
+        warned(found.warnings),
+        as_json=as_json,
+        quiet=quiet,
+    )
     timer.report()
 
 
@@ -110,19 +123,3 @@ def _question(asked: Asked, typed: Typed) -> dict[str, Any]:
 def _tell(title: str) -> None:
     """Say which method runs: some run the model many times."""
     typer.echo(f"Running {title} …", err=True)
-
-
-def _show(found: "Comparison", *, as_json: bool, quiet: bool) -> None:
-    """The table on stdout, warnings on stderr."""
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
-        return
-    from rich.console import Console
-
-    from ..report.comparison import render
-
-    console = Console(highlight=False)
-    console.print(render(found))
-    if not quiet:
-        for warning in found.warnings:
-            typer.echo(f"Warning: {warning}", err=True)

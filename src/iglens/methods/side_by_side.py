@@ -1,26 +1,26 @@
 """Several methods on one token, each run by itself and counted."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from ..attribution import Observed, attribute
-from ..attribution.path import Level
 from ..errors import ArgumentError, UnsupportedModelError
 from ..explaining import Prepared, prepare
 from ..explaining.lenses.file import load_lens
 from ..explaining.plan import TargetLike
+from ..gating import effects_without, gated_results
 from ..model.decoder import Decoder
+from ..model.intervene import Intervention
 from ..model.text import Prompt
 from ..readout.lens import AbstractLens
-from ..records import Attribution, Target
-from ..records.comparison import Comparison, Entry
-from ..trace import Trace
-from .case import AbstractMethod, Case
+from ..records import Attribution
+from ..records.comparison import Audited, Comparison
+from .case import AbstractMethod
 from .evaluations import Evaluations
 from .registry import chosen_methods
+from .setting import setting_of
 
 Told = Callable[[str], None]
 """Is told the title of every method before it runs."""
@@ -35,6 +35,7 @@ def compare(
     lens: str | Path | AbstractLens = "logit",
     n_steps: int = 32,
     precision: torch.dtype | None = None,
+    audit: bool = True,
     chat: bool = False,
     system: str | None = None,
     special_tokens: bool = True,
@@ -50,6 +51,7 @@ def compare(
         lens: A fitted lens for the methods that need one.
         n_steps: Steps of the methods that integrate.
         precision: Dtype of the readout; None for float32 at least.
+        audit: Skip every layer too, and say how far methods agree with that.
         chat: Put the prompt through the tokenizer's chat template.
         system: System message of the chat.
         special_tokens: Let the tokenizer add what it adds to a text.
@@ -87,6 +89,7 @@ def compare(
         lens=lens if isinstance(lens, AbstractLens) else load_lens(decoder, lens),
         n_steps=n_steps,
         precision=precision,
+        audit=audit,
         strict=strict,
     )
 
@@ -99,6 +102,7 @@ def compared(
     lens: AbstractLens | None = None,
     n_steps: int = 32,
     precision: torch.dtype | None = None,
+    audit: bool = True,
     strict: bool = True,
     tell: Told = lambda title: None,
 ) -> Comparison:
@@ -111,6 +115,7 @@ def compared(
         lens: A fitted lens, or None.
         n_steps: Steps of the methods that integrate.
         precision: Dtype of the readout.
+        audit: Skip every layer too, and say how far methods agree with that.
         strict: Refuse what cannot be verified.
         tell: Called before every method.
 
@@ -118,38 +123,30 @@ def compared(
         ArgumentError: If there is more than one row, or its target is no token or set.
         FidelityError: If reading the last state misses the model's own logits.
     """
-    if n_steps < 1:
-        raise ArgumentError(f"`n_steps` is {n_steps}; it must be at least 1.")
     known = _attribution(asked, precision, strict)
-    target, position = known.targets[0], int(known.positions[0])
-    ids = asked.trace.token_ids.tolist()
-
-    def run(by: Level) -> Trace:
-        trace = decoder.trace(ids, [position], by=by)
-        return trace if precision is None else trace.with_precision(precision)
-
-    for by in {method.by for method in methods} - {"layer"}:
-        decoder.trace(ids, [position], by=by)  # the first time finds what blocks are
+    setting = setting_of(
+        decoder,
+        known,
+        lens=lens,
+        n_steps=n_steps,
+        precision=precision,
+        strict=strict,
+    )
+    setting.warm(methods)
     entries = []
     for method in methods:
         tell(method.title)
-        case = Case(
-            partial(run, method.by),
-            target,
-            lens=lens,
-            n_steps=n_steps,
-            strict=strict,
-            decoder=decoder,
-            ids=tuple(ids[:position]),
-        )
-        entries.append(_entry(method, case, decoder))
-    (log_odds,) = Case(partial(run, "layer"), target).levels(
-        asked.trace.states[-1, :1], unit="log_odds"
-    )
+        entries.append(setting.entry(method))
+    audited = None
+    if audit:
+        tell("skipped layers")
+        audited = _audited(decoder, known)
+    last = asked.trace.states[-1, :1]
+    (log_odds,) = setting.case().levels(last, unit="log_odds")
     return Comparison(
         token_texts=known.token_texts,
-        position=position,
-        target=target,
+        position=setting.position,
+        target=setting.target,
         n_layers=decoder.n_layers,
         baseline=float(known.baseline[0]),
         final=float(known.final[0]),
@@ -158,8 +155,23 @@ def compared(
         fidelity=float(known.fidelity[0]),
         entries=tuple(entries),
         provenance=known.provenance,
+        audited=audited,
         warnings=known.warnings,
     )
+
+
+def _audited(decoder: Decoder, known: Attribution) -> Audited:
+    """What the token loses without each layer, or why that cannot be had."""
+    evaluations, found, reason = Evaluations(), None, None
+    with evaluations.watching(decoder):
+        try:
+            gated = Intervention.of(decoder)
+            subjects = gated_results(decoder, gated, [known])
+            found = effects_without(subjects, [known])
+        except UnsupportedModelError as error:
+            reason = str(error)
+        cost = evaluations.cost
+    return Audited(found, reason, cost)
 
 
 def _attribution(
@@ -187,31 +199,10 @@ def _attribution(
             f"Methods are compared on one token; these are {known.n_rows}. Pass one "
             "`target`, or one of the `positions`."
         )
-    _check_target(known.targets[0])
-    return known
-
-
-def _check_target(target: Target) -> None:
-    """Refuse what has no probability of its own.
-
-    Raises:
-        ArgumentError: If it has none.
-    """
+    target = known.targets[0]
     if target.kind not in ("token", "set"):
         raise ArgumentError(
             f"Methods are compared on the probability of a token or a set of tokens; "
             f"{target.name!r} is neither."
         )
-
-
-def _entry(method: AbstractMethod, case: Case, decoder: Decoder) -> Entry:
-    """One method, run by itself."""
-    evaluations: Evaluations = case.evaluations
-    found, reason = None, None
-    with evaluations.watching(decoder):
-        try:
-            found = method(case)
-        except (ArgumentError, UnsupportedModelError) as error:
-            reason = str(error)
-        cost = evaluations.cost
-    return Entry(method.name, method.title, found, reason, cost)
+    return known

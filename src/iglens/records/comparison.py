@@ -2,120 +2,44 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from ..errors import ArgumentError, OutputError
+from .contributions import Contributions, Cost, Entry, Kind, Reading, per_layer
+from .effects import Effects
 from .provenance import Provenance
+from .ranks import spearman
 from .target import Target
 
-Kind = Literal["contributions", "reading"]
+if TYPE_CHECKING:
+    from ..report.charts import Chart
+
+__all__ = [
+    "CONVERSION",
+    "Audited",
+    "Comparison",
+    "Contributions",
+    "Cost",
+    "Entry",
+    "Reading",
+    "Summary",
+]
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """A level per layer: it says where a readout stands, and has no total.
+class Audited:
+    """What happens to the token when layers are skipped, if that could be had.
 
     Attributes:
-        unit: Unit of the levels.
-        layers: Layer of every level.
-        levels: The levels.
-        notes: Sentences that whoever sees the numbers must see.
+        effects: One for every layer, at all tokens; None if there are none.
+        reason: Why not; None if there are.
+        cost: What they took, beside what the methods did.
     """
 
-    unit: str
-    layers: tuple[int, ...]
-    levels: Float[np.ndarray, " parts"]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> Kind:
-        """Always "reading"."""
-        return "reading"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """What each value is of: whole layers."""
-        return ("layer",) * len(self.layers)
-
-    @property
-    def values(self) -> Float[np.ndarray, " parts"]:
-        """The levels."""
-        return self.levels
-
-
-@dataclass(frozen=True, eq=False)
-class Contributions:
-    """Credits of layers, or of parts of layers, that are meant to add up.
-
-    Attributes:
-        unit: Unit of the credits.
-        layers: Layer of every credit.
-        parts: What each is of: "block", "attention", "head 3", ….
-        credits: The credits.
-        total: What the method says that they add up to, in their unit.
-        start: Probability of the target where the method's path starts.
-        notes: Sentences that whoever sees the numbers must see.
-    """
-
-    unit: str
-    layers: tuple[int, ...]
-    parts: tuple[str, ...]
-    credits: Float[np.ndarray, " parts"]
-    total: float
-    start: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> Kind:
-        """Always "contributions"."""
-        return "contributions"
-
-    @property
-    def values(self) -> Float[np.ndarray, " parts"]:
-        """The credits."""
-        return self.credits
-
-    @property
-    def missed(self) -> float:
-        """`sum(credits) - total`, in the method's own unit."""
-        return float(self.credits.sum() - self.total)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a method took when it was run by itself; every number was counted.
-
-    Attributes:
-        forwards: Passes of a text through the model's blocks.
-        backwards: Passes back through them.
-        head: Products of one vector with the unembedding, forwards or back.
-        seconds: Wall-clock time.
-    """
-
-    forwards: int
-    backwards: int
-    head: int
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One method.
-
-    Attributes:
-        name: What it is asked for by.
-        title: What to show.
-        found: What it says; None if it cannot be had here.
-        reason: Why not; None if it can.
-        cost: What it took.
-    """
-
-    name: str
-    title: str
-    found: Contributions | Reading | None
+    effects: Effects | None
     reason: str | None
     cost: Cost
 
@@ -137,6 +61,9 @@ class Summary:
         monotone: Whether no layer goes against the direction of the whole by more than
             rounding.
         peak: The layer with the largest credit, or rise of level, in absolute value.
+        agreement: Spearman's correlation of what layers are given with what the token
+            loses when they are skipped; NaN if not known.
+        agreement_without_last: The same without the last layer.
         conversion: How numbers in another unit became probabilities.
         reason: Why it cannot be had.
         cost: What it took.
@@ -152,6 +79,8 @@ class Summary:
     own_error: float | None
     monotone: bool | None
     peak: int | None
+    agreement: float
+    agreement_without_last: float
     conversion: str | None
     reason: str | None
     cost: Cost
@@ -180,6 +109,7 @@ class Comparison:
         fidelity: Total variation between the readout and the model's own distribution.
         entries: The methods, in the order they were asked for.
         provenance: Where all this comes from.
+        audited: What happens without each layer; None if that was not asked for.
         warnings: Sentences a reader must see.
     """
 
@@ -194,6 +124,7 @@ class Comparison:
     fidelity: float
     entries: tuple[Entry, ...]
     provenance: Provenance
+    audited: Audited | None = None
     warnings: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Entry:
@@ -236,10 +167,42 @@ class Comparison:
 
     def by_layer(self, found: Contributions | Reading) -> dict[int, float]:
         """A method's numbers in its own unit, parts of a layer added up."""
-        sums: dict[int, float] = {}
-        for layer, value in zip(found.layers, found.values.tolist(), strict=True):
-            sums[layer] = sums.get(layer, 0.0) + value
-        return sums
+        if isinstance(found, Reading):
+            return dict(zip(found.layers, found.values.tolist(), strict=True))
+        return per_layer(found, found.values, 0.0)
+
+    @property
+    def skip_effects(self) -> dict[int, float]:
+        """What the token loses when a layer is skipped, by layer; empty if unknown."""
+        if self.audited is None or self.audited.effects is None:
+            return {}
+        effects = self.audited.effects
+        layers = (segment.layer for segment in effects.segments)
+        return dict(zip(layers, effects.effects[0].tolist(), strict=True))
+
+    def agreement(
+        self, found: Contributions | Reading, *, with_last: bool = True
+    ) -> float:
+        """Spearman's correlation of what layers are given with skip effects.
+
+        Layers are given credits in the method's own unit, parts of a layer added up;
+        of a reading the rise of its level.
+
+        Args:
+            found: What a method says.
+            with_last: Whether the last layer counts; there the readout's credit is the
+                skip effect by identity.
+
+        Returns:
+            NaN without an audit, if a layer is missing, or where one side is constant.
+        """
+        effects = self.skip_effects
+        given = per_layer(found, found.values, self.baseline)
+        layers = sorted(effects)[: None if with_last else -1]
+        if not layers or not given.keys() >= set(layers):
+            return float("nan")
+        pairs = [[side[layer] for layer in layers] for side in (given, effects)]
+        return spearman(*map(np.array, pairs))
 
     def _summary(self, entry: Entry) -> Summary:
         """One line of the table."""
@@ -247,13 +210,13 @@ class Comparison:
         if found is None:
             return Summary(
                 entry.name, entry.title, None, None, np.nan, np.nan, np.nan, None,
-                None, None, None, entry.reason, entry.cost,
+                None, None, np.nan, np.nan, None, entry.reason, entry.cost,
             )  # fmt: skip
         values = self.converted(found)
         change, own_error = self.change, None
         if isinstance(found, Contributions):
             change, own_error = self.final - found.start, found.missed
-        steps = self._steps(found, values)
+        steps = per_layer(found, values, self.baseline)
         return Summary(
             entry.name,
             entry.title,
@@ -265,22 +228,25 @@ class Comparison:
             own_error=own_error,
             monotone=_is_monotone(list(steps.values()), change, self.noise_floor),
             peak=max(steps, key=lambda layer: abs(steps[layer]), default=None),
+            agreement=self.agreement(found),
+            agreement_without_last=self.agreement(found, with_last=False),
             conversion=None if found.unit == "probability" else CONVERSION,
             reason=None,
             cost=entry.cost,
         )
 
-    def _steps(
-        self, found: Contributions | Reading, values: Float[np.ndarray, " parts"]
-    ) -> dict[int, float]:
-        """What each layer adds, in probability: credits, or differences of levels."""
-        if isinstance(found, Reading):
-            rises = np.diff(values, prepend=self.baseline)
-            return dict(zip(found.layers, rises.tolist(), strict=True))
-        sums: dict[int, float] = {}
-        for layer, value in zip(found.layers, values.tolist(), strict=True):
-            sums[layer] = sums.get(layer, 0.0) + value
-        return sums
+    def figure(self, *, theme: str = "light") -> "Chart":
+        """A chart with a panel for every method.
+
+        Args:
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such theme.
+        """
+        from ..report.charts import comparison_figure
+
+        return comparison_figure(self, theme=theme)
 
     def to_json(self) -> dict[str, Any]:
         """The published JSON form; NaN and infinity become null."""

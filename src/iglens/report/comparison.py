@@ -12,7 +12,8 @@ from .tables import markdown_table as table_of
 from .visible import marked, visible
 
 _HEADS = (
-    "method", "unit", "sum", "error", "monotone", "peak", "fwd", "bwd", "head", "sec",
+    "method", "unit", "sum", "error", "mono", "peak", "audit", "fwd", "bwd", "head",
+    "sec",
 )  # fmt: skip
 """Columns; sum and error are in probability."""
 
@@ -29,8 +30,24 @@ def sentences(found: Comparison) -> list[str]:
         f"change of {found.change:+.4g}",
         "sum: over all layers, in probability; error: sum less the change of "
         "probability along the method's own path. In brackets: a level per layer, "
-        "which promises no sum. fwd, bwd, head: passes through the model, back "
-        "through it, and products with the unembedding.",
+        "which promises no sum. mono: no layer goes against the whole. fwd, bwd, head: "
+        "passes through the model, back through it, and products with the unembedding.",
+        *_audit(found),
+    ]
+
+
+def _audit(found: Comparison) -> list[str]:
+    """What methods' layers are held against, and what that cost."""
+    if found.audited is None:
+        return []
+    cost, reason = found.audited.cost, found.audited.reason
+    if reason is not None:
+        return [f"audit: not here. {visible(reason)}"]
+    return [
+        "audit: Spearman's correlation of each method's layers with what the token "
+        "loses when a layer is skipped, of all layers and without the last, where "
+        f"credit and effect agree by identity. It took {cost.forwards} fwd and "
+        f"{cost.seconds:.1f} s more."
     ]
 
 
@@ -57,17 +74,23 @@ def cells(summary: Summary) -> tuple[str, ...]:
     return (
         summary.title,
         unit,
-        f"({summary.total:+.4f})"
+        f"({_signed(summary.total)})"
         if summary.kind == "reading"
-        else f"{summary.total:+.4f}",
+        else _signed(summary.total),
         _error(summary.error),
         "yes" if summary.monotone else "no",
         str(summary.peak),
+        f"{_rho(summary.agreement)} {_rho(summary.agreement_without_last)}",
         str(cost.forwards),
         str(cost.backwards),
         str(cost.head),
-        f"{cost.seconds:.2f}",
+        f"{cost.seconds:.1f}",
     )
+
+
+def _rho(value: float) -> str:
+    """A correlation in four signs, as +.38; dashes where it is not known."""
+    return f"{value:+.2f}".replace("0.", ".")[:4] if np.isfinite(value) else "  --"
 
 
 def _error(value: float) -> str:
@@ -76,7 +99,12 @@ def _error(value: float) -> str:
         return f"!{value}"
     if value == 0:
         return "0"
-    return f"{value:+.4f}" if abs(value) >= 1e-4 else f"{value:+.0e}"
+    return _signed(value) if abs(value) >= 1e-4 else f"{value:+.0e}"
+
+
+def _signed(value: float) -> str:
+    """A number with its sign, in seven signs below a thousand."""
+    return f"{value:+.4f}" if abs(value) < 9.99995 else f"{value:+.3f}"
 
 
 def render(found: Comparison) -> RenderableType:
@@ -85,7 +113,10 @@ def render(found: Comparison) -> RenderableType:
     for head in _HEADS:
         left = head in _LEFT
         table.add_column(
-            head, justify="left" if left else "right", no_wrap=head != "method"
+            head,
+            justify="left" if left else "right",
+            no_wrap=head != "method",
+            overflow="fold",
         )
     for summary in found.table:
         style = "dim" if summary.kind is None else ""
@@ -100,6 +131,9 @@ def by_layer(found: Comparison) -> tuple[list[str], list[list[str]]]:
     shown = [entry for entry in found.entries if entry.found is not None]
     heads = ["layer", *(entry.title for entry in shown)]
     sums = [found.by_layer(e.found) for e in shown if e.found is not None]
+    if found.skip_effects:
+        heads.append("skip effect")
+        sums.append(found.skip_effects)
     lines = [
         [str(layer), *(_value(one.get(layer)) for one in sums)]
         for layer in range(found.n_layers + 1)

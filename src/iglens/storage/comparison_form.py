@@ -7,7 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..records.comparison import Comparison, Contributions, Entry, Reading, Summary
+from ..records.comparison import (
+    Audited,
+    Comparison,
+    Contributions,
+    Entry,
+    Reading,
+    Summary,
+)
 from .atomic import replacing
 from .plain import nulled, plain
 
@@ -19,7 +26,8 @@ FORMATS = (".html", ".md", ".csv", ".json")
 
 COLUMNS = (
     "method", "title", "kind", "unit", "sum", "change", "error", "own_error",
-    "monotone", "peak", "forwards", "backwards", "head", "seconds", "reason",
+    "monotone", "peak", "agreement", "agreement_without_last", "forwards", "backwards",
+    "head", "seconds", "reason",
 )  # fmt: skip
 """Columns of the table; sum, change and error are in probability."""
 
@@ -42,6 +50,7 @@ def comparison_to_json(found: Comparison) -> dict[str, Any]:
             "noise_floor": found.noise_floor,
             "fidelity": found.fidelity,
             "methods": [_method(found, *pair) for pair in summaries],
+            "audit": None if found.audited is None else _audit(found.audited),
             "warnings": found.warnings,
             "versions": provenance.versions,
             "created": provenance.created,
@@ -66,6 +75,20 @@ def _method(found: Comparison, entry: Entry, summary: Summary) -> dict[str, Any]
     }
 
 
+def _audit(audited: Audited) -> dict[str, Any]:
+    """What happens without each layer, or why that is not known."""
+    cost, effects = audited.cost, audited.effects
+    none: list[float] = []
+    return {
+        "reason": audited.reason,
+        "layers": none if effects is None else [s.layer for s in effects.segments],
+        "effects": none if effects is None else nulled(effects.effects[0]),
+        "intact": None if effects is None else float(effects.intact[0]),
+        "removed": None if effects is None else float(effects.removed[0]),
+        **asdict(cost),
+    }
+
+
 def _converted(found: Comparison, said: Contributions | Reading) -> list[float | None]:
     """A method's numbers in probability."""
     return nulled(found.converted(said))
@@ -77,8 +100,8 @@ def _line(summary: Summary) -> dict[str, Any]:
     values = (
         summary.name, summary.title, summary.kind, summary.unit, summary.total,
         summary.change, summary.error, summary.own_error, summary.monotone,
-        summary.peak, cost.forwards, cost.backwards, cost.head, cost.seconds,
-        summary.reason,
+        summary.peak, summary.agreement, summary.agreement_without_last, cost.forwards,
+        cost.backwards, cost.head, cost.seconds, summary.reason,
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 
