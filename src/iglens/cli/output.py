@@ -38,10 +38,12 @@ def checked_outputs(
     """
     if not paths:
         return []
+    from ..report.documents import DOCUMENTS
     from ..storage import FORMATS, check_writable
 
     for path in paths:
-        check_writable(path, file_format, FORMATS if formats is None else formats)
+        known = [*FORMATS, *DOCUMENTS] if formats is None else formats
+        check_writable(path, file_format, known)
     return [Output(path, file_format) for path in paths]
 
 
@@ -49,10 +51,11 @@ def write_all(result: "Attribution", outputs: Sequence[Output], *, quiet: bool) 
     """Write every file, whole or not at all."""
     if not outputs:
         return
+    from ..report.documents import writers
     from ..storage import save
 
     for output in outputs:
-        save(result, output.path, output.file_format)
+        save(result, output.path, output.file_format, also=writers())
         if not quiet:
             typer.echo(f"Wrote {output.path}", err=True)
 

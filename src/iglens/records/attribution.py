@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from ..report.charts import Chart
     from .answer import Answer
     from .joint import Sharing
 
@@ -237,14 +238,41 @@ class Attribution:
 
         Args:
             path: `.safetensors` or `.json` (both complete), `.csv` or `.parquet`
-                (the tidy table).
+                (the tidy table), `.html` (a page complete in itself), `.md`, or the
+                natural picture as `.svg`, `.png` or `.pdf`.
 
         Raises:
             OutputError: If the extension is unknown or the place not writable.
         """
+        from ..report.documents import writers
         from ..storage import save
 
-        save(self, Path(path))
+        save(self, Path(path), also=writers())
+
+    def figure(
+        self, kind: str | None = None, *, row: int = 0, theme: str = "light"
+    ) -> "Chart":
+        """A chart of this result, which shows itself in notebooks.
+
+        Args:
+            kind: Of all rows: "map" (credits by token and layer), "levels", "onsets"
+                (histograms of depths). Of one: "waterfall", "trajectory" (against its
+                rivals), "components" (the largest parts), "heads", "sources". None for
+                the natural one: a single row's waterfall, the map of several.
+            row: The row, for a picture of one.
+            theme: "light" or "dark".
+
+        Returns:
+            A Vega-Altair chart, with its description for who cannot see it; `.save`
+            writes it, `.properties` and `.to_dict` change it.
+
+        Raises:
+            ArgumentError: If there is no such picture, row or theme, or the result
+                lacks what the picture shows.
+        """
+        from ..report.charts import attribution_figure
+
+        return attribution_figure(self, kind, row=row, theme=theme)
 
     @classmethod
     def load(cls, path: str | Path) -> "Attribution":

@@ -11,6 +11,8 @@ from .subject import Subject
 if TYPE_CHECKING:
     import pyarrow
 
+    from ..report.charts import Chart
+
 
 @dataclass(frozen=True, eq=False)
 class Flow:
@@ -102,6 +104,20 @@ class Flow:
         """Flows, listed and others, less the target's credit; NaN where not known."""
         total = self.sent.sum(2) + self.received.sum(2) + self.others
         return total - self.credits
+
+    def figure(self, *, row: int = 0, theme: str = "light") -> "Chart":
+        """A chart of who gained and who lost, at every layer that moves a target.
+
+        Args:
+            row: Whose.
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such row or theme.
+        """
+        from ..report.charts import flow_figure
+
+        return flow_figure(self, row=row, theme=theme)
 
     def to_arrow(self) -> "pyarrow.Table":
         """One line per row, segment and token; see `iglens.records.flow_table`."""

@@ -12,6 +12,8 @@ from .table import utf8
 if TYPE_CHECKING:
     import pyarrow
 
+    from ..report.charts import Chart
+
 CENTRING = "mean over the vocabulary's finite logits"
 
 SCALE = "standard deviation of the centred logits"
@@ -97,6 +99,20 @@ class Promotion:
                 "promotion": (self.promotion + self.competition).sum(1) - change,
                 "temperature": (self.temperature + self.preference).sum(1) - change,
             }
+
+    def figure(self, *, row: int = 0, theme: str = "light") -> "Chart":
+        """A chart of both splits of a target's log-odds, layer by layer.
+
+        Args:
+            row: Whose.
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such row or theme.
+        """
+        from ..report.charts import promotion_figure
+
+        return promotion_figure(self, row=row, theme=theme)
 
     def to_arrow(self) -> "pyarrow.Table":
         """One line per row and segment, log-odds in nats.

@@ -13,12 +13,13 @@ from .visible import visible
 CHURN_TOLD = 2.0
 """From this ratio of movement to change on, the sentence says that credits reverse."""
 
-_UNIT_WORDS = {
+UNIT_WORDS = {
     "probability": "probability",
     "log_probability": "log-probability, nats",
     "log_odds": "log-odds, nats",
     "logit": "raw logits",
 }
+"""What the units of a result are called."""
 
 
 def summary(attribution: Attribution) -> str:
@@ -59,9 +60,9 @@ def heading(attribution: Attribution) -> str:
     if len(set(attribution.layers) - {0}) < model.n_layers:
         path += f" in {len(set(attribution.layers) - {0})} steps"
     pieces = [
-        visible(_short(model.id)),
+        visible(model_name(model.id)),
         path,
-        _UNIT_WORDS[attribution.unit],
+        UNIT_WORDS[attribution.unit],
         f"{attribution.baseline_kind} baseline",
         f"{visible(attribution.lens)} lens",
     ]
@@ -70,7 +71,7 @@ def heading(attribution: Attribution) -> str:
     return " · ".join(pieces)
 
 
-def _short(name: str) -> str:
+def model_name(name: str) -> str:
     """A model's name; of a path on this disk, its last part."""
     return PurePath(name).name if PurePath(name).is_absolute() else name
 

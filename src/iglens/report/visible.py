@@ -1,5 +1,10 @@
 """Token text made safe and legible: nothing in it can restyle a page or a terminal."""
 
+from unicodedata import category
+
+STACKED = 3
+"""Combining marks on one character that are shown; no script needs more."""
+
 
 def visible(text: str) -> str:
     r"""The text with everything that does not print as a backslash escape.
@@ -22,3 +27,21 @@ def marked(text: str, width: int) -> str:
     """
     shown = visible(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥"))
     return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def legible(text: str, width: int) -> str:
+    r"""The text as `marked` shows it, without towers of combining marks.
+
+    Example:
+        >>> tower = "a" + 9 * chr(0x301)
+        >>> len(legible(tower, 9)), legible(tower, 9)[-1]
+        (5, '…')
+    """
+    kept, height = [], 0
+    for sign in text[: 64 * width]:
+        height = height + 1 if category(sign)[0] == "M" else 0
+        if height <= STACKED:
+            kept.append(sign)
+        elif height == STACKED + 1:
+            kept.append("…")
+    return marked("".join(kept), width)

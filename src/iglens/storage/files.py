@@ -1,6 +1,6 @@
 """The only place where results touch the disk."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..errors import ArtifactError, OutputError
@@ -32,7 +32,13 @@ _READERS: dict[str, Callable[[bytes], Attribution]] = {
 }
 
 
-def save(attribution: Attribution, path: Path, file_format: str | None = None) -> None:
+def save(
+    attribution: Attribution,
+    path: Path,
+    file_format: str | None = None,
+    *,
+    also: Mapping[str, Callable[[Attribution], bytes]] | None = None,
+) -> None:
     """Write a result; the format follows from the extension unless it is named.
 
     The file appears whole or not at all: what stood there before stays until the new
@@ -42,11 +48,13 @@ def save(attribution: Attribution, path: Path, file_format: str | None = None) -
         attribution: The result.
         path: Where to, with one of the extensions in `FORMATS`.
         file_format: One of them, without its dot, for a path that has another.
+        also: What makes further formats, by extension: documents and pictures.
 
     Raises:
         OutputError: If the format is unknown or the place not writable.
     """
-    data = _WRITERS[known_format(path, file_format)](attribution)
+    writers = {**_WRITERS, **(also or {})}
+    data = writers[known_format(path, file_format, writers)](attribution)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 

@@ -1,0 +1,171 @@
+"""One token's way: from its first level, layer by layer, to its last."""
+
+import altair as alt
+import numpy as np
+
+from ...records import Attribution
+from ..cells import lines_of, scales_of
+from ..text import format_credit, format_level, sentence
+from .theme import Chart, Data, Theme, layered, source, titled
+from .words import (
+    ODD_SIGN,
+    finite,
+    method_words,
+    named,
+    odd_cells,
+    segment_labels,
+    start_label,
+    unit_words,
+)
+
+EACH_UP_TO = 64
+"""So many steps get a bar each; of more, runs in which nothing happens share one."""
+
+TOLD = 0.005
+"""Bars below this share of the largest go without a number."""
+
+
+def waterfall(result: Attribution, row: int, theme: Theme) -> Chart:
+    """Bars from level to level, baseline first; they end at the model's own level."""
+    data = steps(result, row)
+    unit = result.units[row]
+    target, position = result.targets[row], result.positions[row]
+    chart = waterfall_chart(data, unit_words(unit), len(data), theme)
+    largest = sorted(
+        (line for line in data if line["kind"] in ("adds", "takes")),
+        key=lambda line: -abs(float(str(line["credit"] or 0))),
+    )[:3]
+    told = ", ".join(f"layer {line['y']} {line['text']}" for line in largest)
+    return titled(
+        chart,
+        sentence(result, row),
+        [f"position {position} · {method_words(result)}"],
+        f"Waterfall of {named(target)} at position {position}: from "
+        f"{format_level(result.baseline[row], unit)} to "
+        f"{format_level(result.final[row], unit)}; largest steps: {told}. "
+        f"{method_words(result)}.",
+    )
+
+
+def steps(result: Attribution, row: int) -> list[dict[str, object]]:
+    """The lines of a waterfall: first level, a line per step, last level."""
+    unit, odd = result.units[row], odd_cells(result)
+    zero = 0.0 if unit == "probability" else None
+    lines = [_level(start_label(result), result.levels[row, 0], zero, unit)]
+    names, credits = segment_labels(result.segments), result.credits[row]
+    groups: list[tuple[str, list[int]]] = [(n, [i]) for i, n in enumerate(names)]
+    if len(names) > EACH_UP_TO:
+        scale = scales_of(credits[None], (unit,))
+        merged = lines_of(result.segments, credits[None], scale)
+        groups = [(line.label, list(line.members)) for line in merged]
+    size = float(np.nanmax(np.abs(credits), initial=0.0)) or 1.0
+    at = float(result.levels[row, 0])
+    for name, members in groups:
+        credit = float(credits[members].sum())
+        reasons = [odd[row, i] for i in members if (row, i) in odd]
+        end = float(result.levels[row, members[-1] + 1])
+        start = at
+        if result.estimator != "observed" and np.isfinite(credit):
+            end = start + credit  # credits of a gradient miss the levels a little
+        at = end
+        lines.append(_step(name, start, end, credit, size, unit, reasons))
+    lines.append(_level("= readout", result.levels[row, -1], zero, unit))
+    return lines
+
+
+def _level(
+    label: str, level: float, zero: float | None, unit: str
+) -> dict[str, object]:
+    """The first line, or the last."""
+    return {
+        "y": label,
+        "start": finite(level) if zero is None else zero,
+        "end": finite(level),
+        "credit": None,
+        "kind": "level",
+        "text": format_level(float(level), unit),
+        "odd": None if np.isfinite(level) else "not a finite number",
+    }
+
+
+def _step(
+    label: str,
+    start: float,
+    end: float,
+    credit: float,
+    size: float,
+    unit: str,
+    reasons: list[str],
+) -> dict[str, object]:
+    """One layer's line."""
+    known = np.isfinite(credit)
+    told = known and abs(credit) >= TOLD * size
+    return {
+        "y": label,
+        "start": finite(start) if known else None,
+        "end": finite(end) if known else None,
+        "credit": finite(credit),
+        "kind": ("adds" if credit >= 0 else "takes") if known else "odd",
+        "text": format_credit(credit, unit) if told else "",
+        "odd": "; ".join(reasons) or None,
+    }
+
+
+def waterfall_chart(data: Data, unit: str, n: int, theme: Theme) -> alt.LayerChart:
+    """The picture, for lines as `steps` gives them.
+
+    Args:
+        data: The lines.
+        unit: What the horizontal axis is.
+        n: How many there are; sets the height.
+        theme: Its dress.
+    """
+    base = alt.Chart(source(data)).encode(
+        y=alt.Y(
+            "y:N",
+            sort=None,
+            title="layer",
+            axis=alt.Axis(ticks=False, domain=False, labelOverlap="greedy"),
+        )
+    )
+    tips = [
+        alt.Tooltip("y:N", title="layer"),
+        alt.Tooltip("credit:Q", title="credit", format="+.4g"),
+        alt.Tooltip("start:Q", title="from", format=".4g"),
+        alt.Tooltip("end:Q", title="to", format=".4g"),
+        alt.Tooltip("odd:N", title="note"),
+    ]
+    x = alt.X(
+        "start:Q",
+        title=unit,
+        axis=alt.Axis(grid=True, tickCount=5, domain=False, ticks=False),
+        scale=alt.Scale(zero=False, padding=34),
+    )
+    colours = alt.Color(
+        "kind:N",
+        title=None,
+        scale=alt.Scale(
+            domain=["adds", "takes", "level"],
+            range=[theme.gain, theme.loss, theme.level],
+        ),
+        legend=alt.Legend(orient="top", symbolType="square", offset=4),
+    )
+    bars = base.mark_bar(aria=False, height={"band": 0.74}).encode(
+        x=x, x2="end:Q", color=colours, tooltip=tips
+    )
+    ends = (
+        base.transform_filter("datum.kind == 'level'")
+        .mark_tick(aria=False, thickness=1.5)
+        .encode(x="end:Q", color=colours, tooltip=tips)
+    )
+    numbers = (
+        base.transform_calculate(at="max(datum.start, datum.end)")
+        .mark_text(aria=False, align="left", dx=5, color=theme.ink)
+        .encode(x="at:Q", text="text:N")
+    )
+    odd = (
+        base.transform_filter("isValid(datum.odd)")
+        .mark_text(aria=False, fontWeight="bold", align="left", color=theme.ink)
+        .encode(x=alt.value(4), text=alt.value(ODD_SIGN), tooltip=tips)
+    )
+    return layered(bars, ends, numbers, odd, width=460, height=min(n * 15, 1100))
