@@ -21,6 +21,7 @@ from .groups import grouped
 from .lens import lens_app
 from .models import models_app
 from .replay import replay_command
+from .report import report_command
 
 _UsageError: Any = typer.BadParameter.__base__  # Typer has a copy of Click's
 
@@ -37,6 +38,7 @@ app.command("audit")(grouped(audit_command))
 app.command("doctor")(doctor_command)
 app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))
+app.command("report")(report_command)
 app.add_typer(lens_app, name="lens")
 app.add_typer(models_app, name="models")
 

@@ -1,11 +1,12 @@
 """What really happens to a target when parts of the model are taken out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from .attribution import Attribution
 from .effects import Effects
@@ -14,6 +15,8 @@ from .target import Unit
 
 if TYPE_CHECKING:
     import pyarrow
+
+    from ..report.charts import Chart
 
 LARGE = 0.1
 """Share of a text's largest effect from which an effect is large."""
@@ -27,7 +30,7 @@ class Correlation:
     """Rank correlation of a method's numbers with the effects, text by text.
 
     Attributes:
-        method: Whose numbers: "credit", "gate path", "update size".
+        method: Whose numbers: "credit", "gate path", "update size", or a method's name.
         with_last: Whether the last layer is among the segments; there the credit is
             the skip effect by identity.
         per_text: Spearman's coefficient of every text; NaN where one side is constant.
@@ -37,6 +40,9 @@ class Correlation:
         high: 97.5% quantile.
         null: Mean when credits are those of the other texts' targets, read on the same
             states; NaN where there is no other target.
+        random: Mean of a model of the same class with random weights, its own numbers
+            against its own effects; NaN if that was not asked for.
+        reason: Why there are no numbers of some text; None if there are.
     """
 
     method: str
@@ -46,6 +52,8 @@ class Correlation:
     low: float
     high: float
     null: float = float("nan")
+    random: float = float("nan")
+    reason: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +78,30 @@ class Curve:
         return float(steps.mean())
 
 
+@dataclass(frozen=True, eq=False)
+class Identities:
+    """What agrees by construction if blocks are taken out and states read rightly.
+
+    Attributes:
+        layers: Layers that were tried; 0 is the embedding.
+        readout: Level of the model with all later blocks skipped, less the readout's
+            level at the layer.
+        last: What is lost without the last block, less the credit of the last layer.
+        noise_floor: Change of a level that is rounding; NaN if unknown.
+    """
+
+    layers: tuple[int, ...]
+    readout: Float[np.ndarray, "texts layers"]
+    last: Float[np.ndarray, " texts"]
+    noise_floor: Float[np.ndarray, " texts"]
+
+    @property
+    def beyond(self) -> Bool[np.ndarray, " texts"]:
+        """Where a level misses by more than rounding, or a difference by twice that."""
+        worst = np.abs(np.column_stack([self.readout, self.last / 2])).max(axis=1)
+        return np.asarray(worst > self.noise_floor)
+
+
 @dataclass(frozen=True)
 class Invisible:
     """Work that the readout does not see: a large effect beside a small credit."""
@@ -87,6 +119,7 @@ class Audit:
     Attributes:
         effects: What happens when segments are taken out, one row for each text.
         sizes: Length of what each segment adds to the predicting state.
+        identities: How well agrees what agrees by construction.
         correlations: How well the orders agree.
         curves: Levels along deletions and insertions, if asked for.
         gates: The gate path, if asked for.
@@ -95,6 +128,7 @@ class Audit:
 
     effects: Effects
     sizes: Float[np.ndarray, "texts segments"]
+    identities: Identities
     correlations: tuple[Correlation, ...] = ()
     curves: tuple[Curve, ...] = ()
     gates: Effects | None = None
@@ -119,7 +153,20 @@ class Audit:
     def warnings(self) -> tuple[str, ...]:
         """Sentences a reader must see."""
         said = self.effects.warnings + (self.gates.warnings if self.gates else ())
-        return tuple(dict.fromkeys(said))
+        return tuple(dict.fromkeys((*said, *self._not_identical())))
+
+    def _not_identical(self) -> Iterator[str]:
+        """Sentences for texts in which an identity does not hold."""
+        found = self.identities
+        for text in np.flatnonzero(found.beyond).tolist():
+            yield (
+                f"Skipping blocks and reading states disagree for "
+                f"{self.effects.targets[text].name!r} by "
+                f"{np.abs(found.readout[text]).max():.1g} at a layer and "
+                f"{abs(found.last[text]):.1g} in the last credit, where "
+                f"{found.noise_floor[text]:.1g} is rounding: effects and credits of "
+                "this model may not be about the same states."
+            )
 
     @property
     def credits(self) -> Float[np.ndarray, "texts segments"]:
@@ -152,6 +199,19 @@ class Audit:
             for segment in np.argsort(-sizes[text], kind="stable").tolist()
             if found[text, segment]
         )
+
+    def figure(self, *, theme: str = "light") -> "Chart":
+        """A chart of credits beside effects by layer, and of how far orders agree.
+
+        Args:
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such theme.
+        """
+        from ..report.charts import audit_figure
+
+        return audit_figure(self, theme=theme)
 
     def to_arrow(self) -> "pyarrow.Table":
         """One line per text and segment."""

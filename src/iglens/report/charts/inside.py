@@ -18,7 +18,7 @@ def head_map(result: Attribution, row: int, theme: Theme) -> Chart:
     Raises:
         ArgumentError: If the result has no heads.
     """
-    inside = _opened(result, ("head", "source"), "'head' or 'source'")
+    inside = _opened(result, ("head", "source"), "`by='head'` or 'source'")
     layers, values = heads(result, inside, row)
     columns = [str(head) for head in range(values.shape[0])]
     note = "Heads that are not listed are empty; they are summed as others."
@@ -51,7 +51,7 @@ def source_map(result: Attribution, row: int, theme: Theme) -> Chart:
     Raises:
         ArgumentError: If the result was not made by source.
     """
-    inside = _opened(result, ("source",), "'source'")
+    inside = _opened(result, ("source",), "`by='source'`")
     layers, values = sources(result, inside, row)
     labels = token_labels(result.token_texts)[: values.shape[0]]
     note = "A token's state already mixes earlier tokens: read from, not caused by."
@@ -83,7 +83,7 @@ def _opened(result: Attribution, by: tuple[str, ...], ways: str) -> Components:
     if inside is None or inside.by not in by:
         made = "without components" if inside is None else f"by {inside.by}"
         raise ArgumentError(
-            f"This result was made {made}; this picture needs `by={ways}`."
+            f"This result was made {made}; this picture needs {ways}."
         )
     return inside
 
