@@ -1,4 +1,4 @@
-"""Charts show the record: every number in its place, odd ones marked, texts harmless."""
+"""Charts show the record: every number in place, odd ones marked, texts harmless."""
 
 import json
 from dataclasses import replace
@@ -204,7 +204,7 @@ def test_a_chart_of_anything_is_json_that_every_reader_takes(recipe):
 def test_onsets_count_every_row_that_has_one():
     result = make_attribution(rows=20, n_layers=5)
     spec = result.figure("onsets").to_dict()
-    counted = {name: 0 for name in spec["datasets"]}
+    counted = dict.fromkeys(spec["datasets"], 0)
     totals = [sum(x["n"] for x in data) for data in spec["datasets"].values()]
     with_commit = sum(depths.commit is not None for depths in result.depths)
     assert with_commit in totals

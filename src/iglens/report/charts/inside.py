@@ -82,9 +82,7 @@ def _opened(result: Attribution, by: tuple[str, ...], ways: str) -> Components:
     inside = result.components
     if inside is None or inside.by not in by:
         made = "without components" if inside is None else f"by {inside.by}"
-        raise ArgumentError(
-            f"This result was made {made}; this picture needs {ways}."
-        )
+        raise ArgumentError(f"This result was made {made}; this picture needs {ways}.")
     return inside
 
 

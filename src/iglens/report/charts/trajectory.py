@@ -91,7 +91,7 @@ def probabilities(result: Attribution, row: int) -> Float[np.ndarray, " points"]
         )
     if result.unit == "probability":
         return levels
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", invalid="ignore"):
         if result.unit == "log_probability":
             return np.exp(levels)
         return np.exp(-np.logaddexp(0.0, -levels))

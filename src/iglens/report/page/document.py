@@ -38,7 +38,7 @@ def html_page(result: Attribution) -> str:
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     model = safe(model_name(result.provenance.model.id))
-    data = json_for_script({"data": payload(result), "specs": templates(result)})
+    data = json_for_script({"data": payload(result), "specs": templates()})
     pieces = [
         "<!doctype html>",
         '<html lang="en" data-theme="auto"><head><meta charset="utf-8">',

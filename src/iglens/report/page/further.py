@@ -27,10 +27,10 @@ ROOM = 24_000
 class Budget:
     """What is left of a page's room; what does not fit is left out, and said to be."""
 
-    left: float = ROOM
+    left: int = ROOM
     short: bool = False
 
-    def take(self, lines: float) -> bool:
+    def take(self, lines: int) -> bool:
         """Whether so many lines still fit; if so, they are taken."""
         if lines > self.left:
             self.short = True
@@ -44,7 +44,7 @@ def rivals_of(result: Attribution, budget: Budget) -> list[Any]:
     found: list[Any] = []
     for row in range(result.n_rows):
         lines = _lines(result, row) if result.top_ids.shape[2] else None
-        fits = lines is not None and budget.take(len(lines) / 10)
+        fits = lines is not None and budget.take(len(lines) // 10)
         found.append(lines if fits else None)
     return found
 
@@ -136,7 +136,7 @@ def _cells(
 ) -> dict[str, Any] | None:
     """A small map: its layers, and its numbers column by column."""
     layers, values = read(result, inside, row)
-    if not budget.take(values.size / 10):
+    if not budget.take(values.size // 10):
         return None
     return {
         "layers": layers,

@@ -36,7 +36,8 @@ def payload(result: Attribution) -> dict[str, Any]:
     """Everything that the page's charts and tables show."""
     shown_path, group = binned(result)
     budget = Budget()
-    units = shown_path.units
+    units, labels = shown_path.units, row_labels(shown_path)
+    scales = scales_of(shown_path.credits, units).tolist()
     return {
         "names": segment_labels(shown_path.segments),
         "start": start_label(result),
@@ -47,8 +48,8 @@ def payload(result: Attribution) -> dict[str, Any]:
         "lens": result.lens != "logit",
         "text": [legible(text, TOKEN) for text in result.token_texts],
         "rows": [
-            _row(shown_path, row, label)
-            for row, label in enumerate(row_labels(shown_path))
+            _row(shown_path, row, label, scale)
+            for row, (label, scale) in enumerate(zip(labels, scales, strict=True))
         ],
         "levels": rounded(shown_path.levels),
         "credits": rounded(shown_path.credits),
@@ -86,11 +87,10 @@ def rounded(values: np.ndarray) -> list[list[float | None]]:
     ]
 
 
-def _row(result: Attribution, row: int, label: str) -> dict[str, Any]:
+def _row(result: Attribution, row: int, label: str, scale: float) -> dict[str, Any]:
     """What is said of one row."""
     target, unit = result.targets[row], result.units[row]
     flags = [flag for flag in result.flags if flag.row == row and flag.point is None]
-    scale = float(scales_of(result.credits, result.units)[row])
     return {
         "label": label,
         "token": legible(target.name, TOKEN),

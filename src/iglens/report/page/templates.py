@@ -1,8 +1,8 @@
 """The charts of the page: the same builders, to be filled by the page itself."""
 
+from functools import cache
 from typing import Any
 
-from ...records import Attribution
 from ..charts.bars import bar_chart
 from ..charts.heat import Look, heat
 from ..charts.theme import THEMES, Chart, Theme, dressed
@@ -13,7 +13,8 @@ DATA = "lines"
 """Name of the data set that the page hands in."""
 
 
-def templates(result: Attribution) -> dict[str, dict[str, Any]]:
+@cache
+def templates() -> dict[str, dict[str, Any]]:
     """Vega-Lite specifications without data, by theme and name."""
     return {
         name: {what: _spec(chart, theme) for what, chart in _charts(theme).items()}
