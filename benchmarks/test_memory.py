@@ -46,6 +46,53 @@ def test_peak_memory_stays_below_128_mib(name):
     assert megabytes < 128
 
 
+INSIDE = """
+import re, sys, torch, iglens
+from pathlib import Path
+
+def status(key):
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(key + r":\\s+(\\d+)", text)[1]) / 1024
+
+torch.set_num_threads(2)
+decoder, tokens = iglens.Decoder.from_pretrained("smollm2"), int(sys.argv[1])
+ids = decoder.encode("one two three four five six seven eight nine ten " * 60)[:tokens]
+trace = decoder.trace(ids, range(1, tokens), by="source")
+given = {"by": "source", "top": 5, "diagnostics": False, "layers": range(27, 31)}
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+inside = iglens.attribute(trace, **given).components
+peak = status("VmHWM") - before
+print(peak, inside.tokens.nbytes / 2**20)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.parametrize("tokens", [128, 512])
+def test_memory_below_the_layer_does_not_grow_with_the_parts(tokens):
+    """Sixteen times as many (head, token) pairs per segment: what is held is the same.
+
+    Of the result itself only the table of tokens is as large as the question; it is
+    joined from pieces, so twice of it is taken off.
+    """
+    if cached_path("smollm2") is None:
+        pytest.skip("`iglens models fetch smollm2` first")
+    kept = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
+    done = subprocess.run(
+        [sys.executable, "-c", INSIDE, str(tokens)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | kept,
+    )
+    peak, table = (float(size) for size in done.stdout.split()[-2:])
+    print(
+        f"\n{tokens} tokens by source: {peak:.0f} MiB at most, of which the table of "
+        f"tokens twice {2 * table:.0f}"
+    )
+    assert peak - 2 * table < 256
+
+
 ESTIMATE = """
 import re, sys, torch, iglens
 from pathlib import Path

@@ -151,7 +151,7 @@ def test_experts_are_the_slots_and_the_rest_are_others(norm):
         update=0.6 * made,
         ids=torch.tensor([[0, 3]] * ROWS),
         weights=seeded(ROWS, 2),
-        outputs=lambda slot: slots[slot],
+        outputs=lambda slot, rows: slots[slot][rows],
         norm=frozen,
         scale=0.6,
     )

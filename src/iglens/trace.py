@@ -112,6 +112,17 @@ class Trace:
         """The same trace, read at another precision."""
         return replace(self, readout=self.readout.with_precision(precision))
 
+    def at(self, rows: slice) -> "Trace":
+        """The same at some of the positions, counted by row."""
+        return replace(
+            self,
+            positions=self.positions[rows],
+            states=self.states[:, rows],
+            causal_mean=self.causal_mean[rows],
+            logits=None if self.logits is None else self.logits[rows],
+            inside={layer: parts.at(rows) for layer, parts in self.inside.items()},
+        )
+
     def row_of(self, position: int) -> int:
         """Row of a position.
 

@@ -1,60 +1,17 @@
-"""Heads, neurons and source tokens: brute force, axioms, planted models, every sum."""
+"""What is inside segments: every sum, every row, what is left out, every file."""
 
 import families
 import numpy as np
-import oracle
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from brute_force import AT, CONTRAST, IDS, LEVELS, TOKEN, WRITERS
 
 import iglens
-from iglens.attribution import attribute_averaged
-from iglens.attribution.components import largest
+from iglens.attribution import attribute_averaged, components, shared, strokes
+from iglens.attribution.opened import Shares
 from iglens.attribution.path import check_top
 from iglens.attribution.strokes import turns
 from iglens.errors import ArgumentError, ArgumentTypeError, FidelityError
-from iglens.inside.directions import Directions
-
-IDS = [3, 1, 4, 1, 5, 9]
-AT = [2, 4, 6]
-TOKEN = iglens.Target((7,), "x")
-CONTRAST = iglens.Target((7,), "x", (11,), "y")
-WRITERS = {  # attention and MLP of block 2, by their names in each family
-    "llama": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
-    "qwen3": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
-    "mistral": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
-    "gemma3": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
-    "olmo2": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
-    "gpt2": ("transformer.h.1.attn.c_proj", "transformer.h.1.mlp.c_proj"),
-    "neox": (
-        "gpt_neox.layers.1.attention.dense",
-        "gpt_neox.layers.1.mlp.dense_4h_to_h",
-    ),
-    "phi": ("model.layers.1.self_attn.dense", "model.layers.1.mlp.fc2"),
-}
-POST_NORMS = {
-    "gemma3": ("post_attention_layernorm", "post_feedforward_layernorm"),
-    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
-}
-PARALLEL = ("neox", "phi")
-LEVELS = ["head", "neuron", "source"]
-
-
-@pytest.fixture(scope="module")
-def opened():
-    """Decoder, trace and result of a family, made once."""
-    known = {}
-
-    def get(family, by, target=TOKEN, **options):
-        key = family, by
-        if key not in known:
-            decoder = iglens.Decoder(families.build(family).double())
-            known[key] = decoder, decoder.trace(IDS, AT, by=by)
-        decoder, trace = known[key]
-        result = iglens.attribute(trace, target, by=by, **options)
-        return decoder, trace, result
-
-    return get
 
 
 @pytest.mark.parametrize("family", WRITERS)
@@ -71,108 +28,6 @@ def test_parts_and_others_are_every_segments_credit(opened, family, by):
     np.testing.assert_allclose(result.by_layer.credits, layers.credits, atol=1e-12)
 
 
-def level(decoder, family, target, unit):
-    """The oracle's level: the model's own modules, whole logits, float64."""
-    known = families.FAMILIES[family]
-    norm, head = (decoder.model.get_submodule(n) for n in (known.norm, known.head))
-
-    def of(states):
-        z = known.post(head(norm(states)))
-        value = oracle.level(z, list(target.ids), unit)
-        if target.against:
-            value = value - oracle.level(z, list(target.against), unit)
-        return value
-
-    return of
-
-
-def given_to(decoder, name):
-    """What a module takes and gives at the explained rows, by a hook of our own."""
-    kept = {}
-    module = decoder.model.get_submodule(name)
-    hook = module.register_forward_hook(
-        lambda m, args, out: kept.update(taken=args[0], given=out)
-    )
-    with torch.no_grad():
-        decoder.model(torch.tensor([IDS]))
-    hook.remove()
-    rows = torch.tensor(AT) - 1
-    taken, given = (kept[side].reshape(len(IDS), -1)[rows] for side in kept)
-    return module, taken, given
-
-
-def columns(module):
-    """What the writer makes of every entry of what it takes: width x d_model."""
-    weight = module.weight.detach()
-    return weight if weight.shape[0] == module.__dict__.get("nx", -1) else weight.T
-
-
-def vectors(decoder, family, part):
-    """The vector that every entry of the writer's input adds, post-norm frozen."""
-    module, taken, given = given_to(decoder, WRITERS[family][part])
-    matrix = columns(module)
-    if family in POST_NORMS:
-        block = decoder.model.get_submodule("model.layers.1")
-        norm = getattr(block, POST_NORMS[family][part])
-        gain = norm.weight.detach() + (1 if family == "gemma3" else 0)
-        eps = getattr(norm, "eps", None) or norm.variance_epsilon
-        scale = (given.square().mean(1) + eps).sqrt()
-        return taken[:, :, None] * matrix * (gain / scale[:, None])[:, None]
-    return taken[:, :, None] * matrix
-
-
-def gradients(decoder, family, trace, part, target, unit):
-    """The closed gradient of block 2's part, by brute force, per row."""
-    of, parted = level(decoder, family, target, unit), trace.inside[2]
-    found = []
-    for row in range(len(AT)):
-        start, end = trace.states[1, row], trace.states[2, row]
-        inner = [*parted.inner(start[None], end[None], slice(row, row + 1))[:, 0]]
-        every = [start, *inner, end]
-        total = torch.zeros_like(start)
-        for a, b, weight in parted.strokes(part):
-            g = oracle.average_gradient(of, every[a], every[b])
-            step = every[b] - every[a]
-            with torch.no_grad():
-                change = (of(every[b][None]) - of(every[a][None]))[0]
-            missed = change - g @ step
-            total += weight * (g + missed * step / step.square().sum())
-        found.append(total)
-    return torch.stack(found)
-
-
-@pytest.mark.parametrize("family", WRITERS)
-@pytest.mark.parametrize("by", ["head", "neuron"])
-def test_brute_force_gives_the_same(opened, family, by):
-    unit, target = "probability", CONTRAST
-    decoder, trace, result = opened(family, by, target, unit=unit)
-    part = 0 if by == "head" else 1
-    g = gradients(decoder, family, trace, part, target, unit)
-    expected = (vectors(decoder, family, part) * g[:, None]).sum(2)
-    if by == "head":
-        n_heads = decoder.model.config.num_attention_heads
-        expected = expected.unflatten(1, (n_heads, -1)).sum(2)
-    inside, segment = result.components, 2 + part
-    mine = [
-        i
-        for i, kind in enumerate(inside.kinds)
-        if kind == by and inside.segments[i] == segment
-    ]
-    assert inside.indices[mine].tolist() == list(range(expected.shape[1]))
-    np.testing.assert_allclose(inside.credits[:, mine], expected, atol=2e-9)
-
-
-@pytest.mark.parametrize("unit", ["log_probability", "log_odds"])
-def test_other_units_too(opened, unit):
-    decoder, trace, result = opened("llama", "head", TOKEN, unit=unit)
-    g = gradients(decoder, "llama", trace, 0, TOKEN, unit)
-    expected = (vectors(decoder, "llama", 0) * g[:, None]).sum(2)
-    expected = expected.unflatten(1, (4, -1)).sum(2)
-    inside = result.components
-    mine = (inside.segments == 2) & (np.array(inside.kinds) == "head")
-    np.testing.assert_allclose(inside.credits[:, mine], expected, atol=1e-7)
-
-
 @pytest.mark.parametrize("family", WRITERS)
 def test_sources_and_what_is_besides_are_the_heads(opened, family):
     _, _, heads = opened(family, "head")
@@ -184,11 +39,11 @@ def test_sources_and_what_is_besides_are_the_heads(opened, family):
         for head in range(4):
             mine = (
                 here
-                & (inside.indices == head)
+                & (inside.indices[0] == head)
                 & np.isin(kinds, ["source", "head bias"])
             )
             whole = (heads.components.segments == segment) & (
-                heads.components.indices == head
+                heads.components.indices[0] == head
             )
             np.testing.assert_allclose(
                 inside.credits[:, mine].sum(1),
@@ -265,15 +120,53 @@ def test_rows_at_some_of_the_positions_are_as_each_alone(opened, by):
 
 @pytest.mark.parametrize("family", ["llama", "neox", "mixtral"])
 @pytest.mark.parametrize("budget", [1, 200_000])
-def test_little_memory_changes_nothing_inside(opened, family, budget):
+@pytest.mark.parametrize("top", [None, 2])
+def test_little_memory_changes_nothing_inside(opened, monkeypatch, family, budget, top):
+    """One row at a time, or a few, as all together; several rows share a position."""
+    monkeypatch.setattr(components, "_RESULT_BUDGETS", 2**20)
     by = "neuron" if family == "mixtral" else "source"
-    _, trace, result = opened(family, by)
-    little = iglens.attribute(trace, TOKEN, by=by, memory_budget=budget).components
-    every = result.components
-    assert little.kinds == every.kinds
-    assert np.array_equal(little.segments, every.segments)
-    np.testing.assert_allclose(little.credits, every.credits, atol=1e-9)
+    _, trace, _ = opened(family, by)
+    given = {"by": by, "top": top, "baseline": "mean"}
+    pairs = [(2, TOKEN), (4, TOKEN), (4, CONTRAST), (6, TOKEN)]
+    result = iglens.attribute(trace, pairs, **given)
+    little = iglens.attribute(trace, pairs, **given, memory_budget=budget).components
+    for name, value in vars(result.components).items():
+        other = getattr(little, name)
+        if not isinstance(value, np.ndarray):
+            assert other == value
+        elif value.dtype.kind == "i":
+            np.testing.assert_array_equal(other, value)
+        else:
+            np.testing.assert_allclose(other, value, atol=1e-9)
     np.testing.assert_allclose(little.totals, result.credits, atol=1e-12)
+
+
+def test_rows_are_taken_as_the_budget_allows(opened, monkeypatch):
+    """As many at a time as fit, one at least; what they are shared over counts."""
+    taken, given = [], components.Table
+
+    def counted(question, credits):
+        taken.append(len(credits))
+        return given(question, credits)
+
+    monkeypatch.setattr(components, "Table", counted)
+    monkeypatch.setattr(components, "_RESULT_BUDGETS", 2**20)
+    _, trace, _ = opened("llama", "source")
+    width = trace.states.shape[2]
+    n_pairs = 4 * (AT[-1] - 0)
+    row = 8 * (12 * width + 6 * n_pairs)
+    for budget, expected in ((row - 1, [1, 1, 1]), (2 * row, [2, 1]), (3 * row, [3])):
+        taken.clear()
+        iglens.attribute(trace, TOKEN, by="source", memory_budget=budget)
+        assert taken == expected
+
+
+def test_a_result_too_large_to_hold_is_refused(opened):
+    _, trace, _ = opened("llama", "source")
+    with pytest.raises(ArgumentError, match="keep the largest with `top`, or explain"):
+        iglens.attribute(trace, TOKEN, by="source", memory_budget=30)
+    with pytest.raises(ArgumentError, match="the 5 largest parts of each segment"):
+        iglens.attribute(trace, TOKEN, by="source", top=5, memory_budget=1)
 
 
 def test_what_is_left_out_was_read_from_tokens_all_the_same(opened):
@@ -294,120 +187,40 @@ def test_credits_are_linear_in_the_target(opened):
     np.testing.assert_allclose(one - other, both, atol=1e-9)
 
 
-def plain(**changes):
-    """A GPT-2 of one block that tests may plant weights in."""
-    torch.manual_seed(0)
-    sizes = {"n_layer": 1, "n_embd": 16, "n_head": 4, "vocab_size": 23}
-    model = GPT2LMHeadModel(GPT2Config(**sizes | changes, tie_word_embeddings=False))
-    return model.double().eval()
+def routed(decoder, layer):
+    """Which experts the model's own router chose at the rows, and their weights."""
+    seen = []
+    experts = decoder.model.model.layers[layer - 1].mlp.experts
+    hook = experts.register_forward_pre_hook(lambda m, args: seen.append(args[1:]))
+    decoder.trace(IDS, AT)
+    hook.remove()
+    rows = torch.tensor(AT) - 1
+    return [given[rows].numpy() for given in seen[0]]
 
 
-def heads_of(model, by="head", target=TOKEN):
-    decoder = iglens.Decoder(model)
-    trace = decoder.trace(IDS, [6], by=by)
-    result = iglens.attribute(trace, target, by=by)
-    inside = result.components
-    mine = np.array(inside.kinds) == ("source" if by == "source" else by)
-    return result, inside.credits[0, mine]
-
-
-def test_heads_that_cancel_get_opposite_credits_and_together_none():
-    model = plain()
-    attention = model.transformer.h[0].attn
-    with torch.no_grad():
-        qkv = attention.c_attn.weight.view(16, 3, 4, 4)
-        qkv[:, :, 1] = qkv[:, :, 0]
-        attention.c_attn.bias.zero_()
-        attention.c_proj.bias.fill_(0.1)
-        out = attention.c_proj.weight.view(4, 4, 16)
-        out[1] = -out[0]
-        out[2:] = 0
-    result, heads = heads_of(model)
-    bias = result.components.kinds.index("bias")
-    rest = result.credits[0, 0] - result.components.credits[0, bias]
-    assert abs(rest) < 1e-12 < abs(heads[0])
-    assert heads[0] == pytest.approx(-heads[1], abs=1e-12)
-    np.testing.assert_allclose(heads[2:], 0, atol=1e-15)
-
-
-def test_permuted_heads_have_permuted_credits():
-    model, order = plain(), [2, 0, 3, 1]
-    _, before = heads_of(model)
-    attention = model.transformer.h[0].attn
-    with torch.no_grad():
-        for tensor in (attention.c_attn.weight, attention.c_attn.bias):
-            view = tensor.view(*tensor.shape[:-1], 3, 4, 4)
-            view.copy_(view[..., order, :].clone())
-        view = attention.c_proj.weight.view(4, 4, 16)
-        view.copy_(view[order].clone())
-    _, after = heads_of(model)
-    np.testing.assert_allclose(after, before[order], atol=1e-12)
-
-
-def test_a_planted_neuron_gets_the_credit():
-    """One neuron fires and writes the answer's direction; all others write nothing."""
-    model = plain(activation_function="relu")
-    mlp, neuron, token = model.transformer.h[0].mlp, 37, 7
-    with torch.no_grad():
-        mlp.c_fc.weight.zero_()
-        mlp.c_fc.bias.zero_()
-        mlp.c_fc.bias[neuron] = 1.0
-        mlp.c_proj.weight.zero_()
-        mlp.c_proj.bias.zero_()
-        mlp.c_proj.weight[neuron] = 8 * model.lm_head.weight[token]
-    result, neurons = heads_of(model, "neuron")
-    assert abs(result.credits[0, 1]) > 1e-3
-    assert neurons[neuron] == pytest.approx(result.credits[0, 1], abs=1e-12)
-    assert np.count_nonzero(neurons) == 1
-
-
-def test_a_planted_head_reads_the_planted_token():
-    """One head looks at one token alone, and writes what that token is."""
-    model, head, source = plain(), 2, 3
-    attention = model.transformer.h[0].attn
-    with torch.no_grad():
-        attention.c_attn.bias.zero_()
-        attention.c_proj.bias.zero_()
-        out = attention.c_proj.weight.view(4, 4, 16)
-        out[[0, 1, 3]] = 0
-        marked = model.transformer.h[0].ln_1(
-            model.transformer.wte.weight[IDS] + model.transformer.wpe.weight[: len(IDS)]
-        )
-        keys = attention.c_attn.weight[:, 16:32].view(16, 4, 4)
-        queries = attention.c_attn.weight[:, :16].view(16, 4, 4)
-        sharp = torch.linalg.pinv(marked)[:, source]
-        keys[:, head] = sharp[:, None] * 60
-        last = torch.linalg.pinv(marked)[:, len(IDS) - 1]
-        queries[:, head] = last[:, None] * 60
-    result, _ = heads_of(model)
-    result, _pairs = heads_of(model, "source")
-    inside = result.components
-    best = inside.largest(0, 1)[0]
-    assert (inside.indices[best], inside.sources[best]) == (head, source)
-    assert inside.credits[0, best] == pytest.approx(result.credits[0, 0], rel=1e-6)
-
-
-def test_a_part_that_writes_nothing_gets_nothing():
-    model = plain()
-    with torch.no_grad():
-        model.transformer.h[0].attn.c_proj.weight.view(4, 4, 16)[1] = 0
-    _, heads = heads_of(model)
-    assert heads[1] == 0
-    assert np.abs(np.delete(heads, 1)).min() > 0
-
-
-def test_an_experts_credit_is_what_it_wrote():
+def test_an_experts_credit_is_what_it_wrote_and_its_router_weight_is_known():
     decoder = iglens.Decoder(families.build("qwen3 moe").double())
     trace = decoder.trace(IDS, AT, by="neuron")
     result = iglens.attribute(trace, TOKEN, by="neuron")
-    inside = result.components
-    assert set(inside.kinds) == {"expert", "besides experts"}
-    besides = np.array(inside.kinds) == "besides experts"
-    np.testing.assert_allclose(inside.credits[:, besides], 0, atol=1e-9)
-    assert inside.indices.max() < 4
+    inside, kinds = result.components, np.array(result.components.kinds)
+    assert set(kinds) == {"expert", "besides experts"}
+    np.testing.assert_allclose(
+        inside.credits[:, kinds == "besides experts"], 0, atol=1e-9
+    )
     np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
     held = np.unique(inside.segments)
     assert np.abs(inside.others[:, held]).max() < 1e-9
+    for layer in (1, 2):
+        mine = (inside.segments == 2 * layer - 1) & (kinds == "expert")
+        ids, weights = routed(decoder, layer)
+        np.testing.assert_array_equal(inside.indices[:, mine], ids)
+        np.testing.assert_allclose(inside.router_weights[:, mine], weights, rtol=1e-12)
+    assert np.isnan(inside.router_weights[:, kinds != "expert"]).all()
+    table = result.to_pandas()
+    chosen = table.inside == "expert"
+    assert table.router_weight.notna().equals(chosen)
+    assert inside.select([2]).router_weights.shape == (1, len(kinds))
+    assert "(router 0." in str(result)
 
 
 @pytest.mark.parametrize("extension", ["json", "safetensors"])
@@ -498,59 +311,16 @@ def test_parts_to_keep_are_checked_before_anything_is_read(opened):
         check_top(top)
 
 
-def test_the_largest_of_every_row_are_kept():
-    values = np.array([[1.0, -5, 2, 0], [0, 0, 1, -3]])
-    assert largest(values, 1).tolist() == [False, True, False, True]
-    assert largest(values, None).all()
-    assert largest(values, 4).all()
-    assert largest(np.array([[np.nan, 1.0]]), 1).tolist() == [False, True]
-
-
-def features(trace, seed=0, n=6):
-    """Random directions with coefficients that miss a part of the update."""
-    generator = torch.Generator().manual_seed(seed)
-    width, rows = trace.states.shape[2], len(trace.positions)
-    vectors = torch.randn(n, width, generator=generator)
-    return Directions(vectors, torch.randn(rows, n, generator=generator))
-
-
-@pytest.mark.parametrize(("family", "part"), [("llama", "mlp"), ("neox", "attention")])
-def test_directions_of_ones_own_and_their_error_are_the_credit(opened, family, part):
-    decoder, trace, _ = opened(family, "head")
-    given = features(trace)
-    result = iglens.attribute(
-        trace, TOKEN, by="sublayer", directions={(2, part): given}
-    )
-    inside, index = result.components, 0 if part == "attention" else 1
-    assert inside.kinds == ("direction",) * 6 + ("error",)
-    np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
-    assert np.abs(inside.others[:, 2 + index]).max() < 1e-12
-    g = gradients(decoder, family, trace, index, TOKEN, "probability")
-    expected = (g @ given.vectors.double().T) * given.coefficients.double()
-    np.testing.assert_allclose(inside.credits[:, :6], expected, atol=2e-9)
-
-
-def test_directions_of_a_whole_layer(opened):
-    _, trace, _ = opened("llama", "head")
-    given = features(trace)
-    result = iglens.attribute(trace, TOKEN, directions={(3, "block"): given})
-    inside = result.components
-    assert set(inside.segments.tolist()) == {2}
-    np.testing.assert_allclose(inside.totals, result.credits, atol=1e-12)
-
-
-def test_directions_that_do_not_fit_are_refused(opened):
-    _, trace, _ = opened("llama", "head")
-    good = features(trace)
-    with pytest.raises(ArgumentError, match=r"names \[\(9, 'mlp'\)\]; this path has"):
-        iglens.attribute(trace, TOKEN, by="sublayer", directions={(9, "mlp"): good})
-    bad = Directions(torch.zeros(2, 5), torch.zeros(3, 2))
-    with pytest.raises(ArgumentError, match="are for 3 positions of width 5"):
-        iglens.attribute(trace, TOKEN, by="sublayer", directions={(2, "mlp"): bad})
-    with pytest.raises(ArgumentError, match="4 columns, but there are 2 directions"):
-        Directions(torch.zeros(2, 5), torch.zeros(3, 4))
-    with pytest.raises(ArgumentError, match="`vectors` holds NaN"):
-        Directions(torch.full((2, 5), torch.nan), torch.zeros(3, 2))
+def test_the_largest_of_every_row_are_kept_largest_first():
+    values = torch.tensor([[1.0, -5, 2, 0], [0, 0, 1, -3]])
+    shares = Shares.numbered("head", values)
+    two = shares.largest(2)
+    assert two.values.tolist() == [[-5, 2], [-3, 1]]
+    assert two.indices.tolist() == [[1, 2], [3, 2]]
+    assert two.sources.tolist() == [[-1, -1], [-1, -1]]
+    assert shares.largest(None) is shares.largest(4) is shares
+    unknown = Shares.numbered("head", torch.tensor([[torch.nan, 1.0]]))
+    assert unknown.largest(1).indices.tolist() == [[1]]
 
 
 @pytest.mark.parametrize("family", ["llama", "neox"])
@@ -580,10 +350,8 @@ def test_through_a_lens_the_write_is_opened_and_the_rest_is_the_lenss(
 
 
 def test_what_is_not_certified_is_refused_or_flagged(opened, monkeypatch):
-    from iglens.attribution import components, strokes
-
     _, trace, _ = opened("llama", "head")
-    monkeypatch.setattr(components, "TOLERANCE", 1e-30)
+    monkeypatch.setattr(shared, "TOLERANCE", 1e-30)
     monkeypatch.setattr(strokes, "TOLERANCE", 1e-30)
     with pytest.raises(FidelityError, match="only, not to 1e-30"):
         iglens.attribute(trace, TOKEN, by="head")
@@ -591,42 +359,3 @@ def test_what_is_not_certified_is_refused_or_flagged(opened, monkeypatch):
     assert not result.components.certified
     assert {flag.kind for flag in result.flags} == {"uncertified"}
     np.testing.assert_allclose(result.components.totals, result.credits, atol=1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.embedded
-@pytest.mark.parametrize("by", ["head", "neuron"])
-def test_the_last_layer_of_the_embedded_model_is_brute_forces(embedded, by):
-    """Gradients by autograd through the model's own norm and head, 192 nodes."""
-    ids = embedded.encode("The capital of France is")
-    paris = embedded.target(" Paris", ids)
-    trace = embedded.trace(ids, [len(ids)], by=by)
-    inside = iglens.attribute(trace, paris, by=by).components
-    assert inside.certified
-    part = 0 if by == "head" else 1
-    norm, weight = embedded.model.model.norm, embedded.model.lm_head.weight.double()
-    eps, gain = norm.variance_epsilon, norm.weight.detach().double()
-
-    def level_of(states):
-        scale = (states.square().mean(1, keepdim=True) + eps).sqrt()
-        return ((states / scale * gain) @ weight.T).softmax(1)[:, paris.ids[0]]
-
-    parted, layer = trace.inside[30], 30
-    every = [trace.states[29, 0], parted.between[0, 0], trace.states[30, 0]]
-    start, end = (every[part].double(), every[part + 1].double())
-    g, step = oracle.average_gradient(level_of, start, end), end - start
-    with torch.no_grad():
-        change = (level_of(end[None]) - level_of(start[None]))[0]
-    g = g + (change - g @ step) * step / step.square().sum()
-    block = embedded.model.model.layers[layer - 1]
-    module = block.self_attn.o_proj if by == "head" else block.mlp.down_proj
-    kept = []
-    hook = module.register_forward_hook(lambda m, args, out: kept.append(args[0]))
-    with torch.no_grad():
-        embedded.model(torch.tensor([ids]))
-    hook.remove()
-    expected = (kept[0][0, -1].double() * (g @ module.weight.detach().double())).numpy()
-    if by == "head":
-        expected = expected.reshape(9, 64).sum(1)
-    here = inside.segments == 2 * (layer - 1) + part
-    np.testing.assert_allclose(inside.credits[0, here], expected, atol=2e-6)

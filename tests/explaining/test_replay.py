@@ -236,7 +236,7 @@ def test_some_rows_of_a_result_are_run_again_with_their_parts(decoder, by):
 def test_a_source_that_is_lost_is_noticed(decoder):
     result = explain(decoder, TEXT, target=5, by="source")
     sources = result.components.sources.copy()
-    sources[np.abs(result.components.credits[0]).argmax()] += 100
+    sources[0, np.abs(result.components.credits[0]).argmax()] += 100
     inside = replace(result.components, sources=sources)
     assert replay(replace(result, components=inside), decoder).verdict == "changed"
 
@@ -290,9 +290,9 @@ def test_what_was_let_through_is_let_through_again(decoder, tmp_path):
 
 
 def test_what_was_not_certified_is_let_through_again(decoder, tmp_path, monkeypatch):
-    from iglens.attribution import components, strokes
+    from iglens.attribution import shared, strokes
 
-    monkeypatch.setattr(components, "TOLERANCE", 1e-30)
+    monkeypatch.setattr(shared, "TOLERANCE", 1e-30)
     monkeypatch.setattr(strokes, "TOLERANCE", 1e-30)
     loose = explain(decoder, TEXT, target=5, by="head", strict=False)
     assert {flag.kind for flag in loose.flags} == {"uncertified"}

@@ -186,8 +186,8 @@ def opened(result, credits=(0.3, -0.2), kinds=("head", "bias")):
         by="head",
         segments=np.full(len(kinds), n_segments - 1),
         kinds=kinds,
-        indices=np.arange(len(kinds)),
-        sources=np.full(len(kinds), -1),
+        indices=np.tile(np.arange(len(kinds)), (rows, 1)),
+        sources=np.full((rows, len(kinds)), -1),
         credits=np.tile(np.array(credits), (rows, 1)),
         others=result.credits.copy(),
         n_parts=np.zeros(n_segments, np.int64),
@@ -223,12 +223,12 @@ def test_parts_that_moved_are_noticed_though_no_level_did(now, verdict):
 def test_parts_are_found_again_wherever_they_stand():
     result = opened(make_attribution(noise_floor=FLOOR))
     inside, turned = result.components, [1, 0]
-    names = ("segments", "indices", "sources")
+    names = ("credits", "indices", "sources")
     other = replace(
         inside,
         kinds=tuple(inside.kinds[i] for i in turned),
-        credits=inside.credits[:, turned],
-        **{name: getattr(inside, name)[turned] for name in names},
+        segments=inside.segments[turned],
+        **{name: getattr(inside, name)[:, turned] for name in names},
     )
     assert replayed(result, replace(result, components=other)).verdict == "identical"
 

@@ -27,6 +27,7 @@ COLUMNS = {
     "inside": pa.string(),
     "index": pa.int64(),
     "source": pa.int64(),
+    "router_weight": pa.float64(),
 }
 
 

@@ -42,8 +42,8 @@ def opened(by="head", *, rows=1, n_text=3, listed=4, left_out=0, unit="probabili
         by=by,
         segments=np.array(at),
         kinds=tuple(kinds),
-        indices=np.array(indices),
-        sources=np.array(sources),
+        indices=np.broadcast_to(indices, (rows, len(kinds))),
+        sources=np.broadcast_to(sources, (rows, len(kinds))),
         credits=credits,
         others=others,
         n_parts=np.array([listed + left_out, 0, listed + left_out, 0]),
@@ -101,7 +101,7 @@ def test_largest_parts_come_first_with_their_signs():
     for value, name in heads:
         layer, head = map(int, re.fullmatch(r"layer (\d) head (\d+)", name).groups())
         (at,) = np.flatnonzero(
-            (inside.segments == 2 * (layer - 1)) & (inside.indices == head)
+            (inside.segments == 2 * (layer - 1)) & (inside.indices[0] == head)
         )
         assert value == pytest.approx(inside.credits[0, at], abs=6e-4)
     assert {value > 0 for value, _ in heads} == {True, False}
@@ -132,12 +132,9 @@ def test_a_part_of_a_kind_without_words_is_told_too():
 @pytest.mark.parametrize("top", [1, 3])
 def test_no_more_parts_are_called_the_largest_than_were_kept(top):
     """A part of a layer that was left out may be larger than one of another layer."""
-    result = opened(listed=4, left_out=60)
-    settings = result.provenance.settings | {"top": top}
-    provenance = replace(result.provenance, settings=settings)
-    named = replace(result, provenance=provenance)
-    assert len([n for _, n in told(named) if re.search(r"head \d+$", n)]) == top
-    assert len([n for _, n in told(result) if re.search(r"head \d+$", n)]) == 4
+    short, full = opened(listed=top, left_out=60), opened(listed=top)
+    assert len([n for _, n in told(short) if re.search(r"head \d+$", n)]) == top
+    assert len([n for _, n in told(full) if re.search(r"head \d+$", n)]) == 2 * top
 
 
 def test_a_credit_that_would_round_to_zero_is_none():

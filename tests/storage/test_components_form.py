@@ -17,14 +17,14 @@ from iglens import Attribution
 from iglens.errors import ArtifactError
 from iglens.records.components import Components
 from iglens.storage import attribution_from_json, attribution_to_json
-from iglens.storage.components_form import ARRAYS, PREFIX
+from iglens.storage.components_form import ARRAYS, OPTIONAL, PREFIX
 
 SCHEMA = json.loads((files("iglens.data") / "attribution.schema.json").read_text())
 KINDS = ("head", "head", "bias", "source", "head bias")
 LISTS = ("segment", "kind", "index", "source", "credits", "others", "n_parts", "closed")
 
 
-def opened(*, tokens=True, reason="it is no attention", **but):
+def opened(*, tokens=True, router=True, reason="it is no attention", **but):
     """A random result with parts in two of its segments, some numbers missing."""
     result = make_attribution(rows=2, n_layers=4, baseline="embedding")
     rng = np.random.default_rng(3)
@@ -35,8 +35,8 @@ def opened(*, tokens=True, reason="it is no attention", **but):
         "by": "source",
         "segments": np.array([0, 0, 0, 1, 1]),
         "kinds": KINDS,
-        "indices": np.array([0, 3, -1, 2, 2]),
-        "sources": np.array([-1, -1, -1, 0, -1]),
+        "indices": np.array([[0, 3, -1, 2, 2], [4, 0, -1, 1, 2]]),
+        "sources": np.broadcast_to([-1, -1, -1, 0, -1], (2, 5)),
         "credits": rng.normal(size=(2, 5)),
         "others": table,
         "n_parts": np.array([9, 4, 0, 0]),
@@ -46,6 +46,7 @@ def opened(*, tokens=True, reason="it is no attention", **but):
         "tolerance": 1e-6,
         "tokens": rng.normal(size=(2, 4, len(result.token_ids))) if tokens else None,
         "reasons": {2: reason, 3: reason},
+        "router_weights": np.array([[0.3, np.nan] * 2 + [1.0]] * 2) if router else None,
     }
     return replace(result, components=Components(**given | but))
 
@@ -62,9 +63,10 @@ def assert_same_components(found, expected):
 
 @pytest.mark.parametrize("extension", ["json", "safetensors"])
 @pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("router", [True, False])
 @pytest.mark.parametrize("reason", ["it is no attention", *HOSTILE])
-def test_every_bit_comes_back(tmp_path, extension, tokens, reason):
-    result = opened(tokens=tokens, reason=reason)
+def test_every_bit_comes_back(tmp_path, extension, tokens, router, reason):
+    result = opened(tokens=tokens, router=router, reason=reason)
     result.save(tmp_path / f"x.{extension}")
     found = Attribution.load(tmp_path / f"x.{extension}").components
     assert_same_components(found, result.components)
@@ -82,7 +84,8 @@ def test_json_fits_the_schema_and_adds_up_by_itself():
     Draft202012Validator(SCHEMA).validate(document)
     inside = document["components"]
     assert set(inside) == set(SCHEMA["properties"]["components"]["properties"])
-    assert inside["index"][2] is None
+    assert [numbers[2] for numbers in inside["index"]] == [None, None]
+    assert len(inside["source"]) == 1  # the same for all rows
     assert inside["certificate"]["residual"][0][2] is None
     for row in range(2):
         sums = list(inside["others"][row])
@@ -118,10 +121,23 @@ def test_a_missing_field_is_named(document, field):
     assert name in refused(document)
 
 
-@pytest.mark.parametrize("field", LISTS)
+@pytest.mark.parametrize("field", [name for name in LISTS if name != "source"])
 def test_a_list_of_another_length_is_refused(document, field):
-    document["components"][field].pop()
+    entries = document["components"][field]
+    entries.append(entries[0])
     refused(document)
+
+
+@pytest.mark.parametrize("field", ["index", "source"])
+def test_numbers_of_too_few_parts_are_refused(document, field):
+    for numbers in document["components"][field]:
+        numbers.pop()
+    assert field in refused(document)
+
+
+def test_one_list_of_numbers_for_three_rows_or_three_for_two(document):
+    document["components"]["source"] *= 3
+    assert "`components.source` has 3 lists; the 2 rows call for" in refused(document)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +146,10 @@ def test_a_list_of_another_length_is_refused(document, field):
         ("segment", [0, 0, 0, 1, "one"]),
         ("segment", [0, 0, 0, 1, 0.5]),
         ("kind", ["head", "head", "bias", "source", 7]),
-        ("index", [0, 3, None, 2, "x"]),
+        ("index", [[0, 3, None, 2, "x"]]),
+        ("index", [0, 3, None, 2, 2]),
+        ("source", 7),
+        ("router_weights", [[0.5] * 5]),
         ("credits", [["much"] * 5] * 2),
         ("credits", 3),
         ("certificate", []),
@@ -170,7 +189,7 @@ def test_a_missing_array_is_named(tmp_path, name):
         Attribution.load(path)
 
 
-@pytest.mark.parametrize("name", [*ARRAYS, "tokens"])
+@pytest.mark.parametrize("name", [*ARRAYS, *OPTIONAL])
 @pytest.mark.parametrize("how", ["shape", "kind"])
 def test_an_array_that_does_not_fit_is_named_with_what_it_is(tmp_path, name, how):
     def change(tensors):
@@ -178,7 +197,7 @@ def test_an_array_that_does_not_fit_is_named_with_what_it_is(tmp_path, name, how
         if how == "kind":
             tensors[f"{PREFIX}{name}"] = array.astype(np.complex64)
         else:
-            tensors[f"{PREFIX}{name}"] = np.ascontiguousarray(array[:1])
+            tensors[f"{PREFIX}{name}"] = np.ascontiguousarray(array[..., :-1])
 
     with pytest.raises(ArtifactError, match=name) as caught:
         Attribution.load(damaged(tmp_path, change))

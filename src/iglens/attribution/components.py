@@ -8,26 +8,28 @@ segment's credit is a weighted mean over several lines, and so is its gradient.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from ..errors import ArgumentError, FidelityError
 from ..records import Flag, Segment
-from ..records.components import NUMBERED, Components
-from .integral.averaged import TOLERANCE
+from ..records.components import Components
 from .opened import Opening, directed, openings
 from .reading import PathReading
-from .strokes import Opened, Question, Strokes
+from .shared import Table
+from .strokes import Question, Strokes
 
 _COPIES = 12
 """Vectors in float64 that are held per line and row while gradients are averaged."""
 
-_PART_COPIES = 4
+_PART_COPIES = 6
 """Numbers in float64 that are held per part and row: its share, and how far two rules
-are apart on it, each of all rows and of those that take their turn."""
+are apart on it, each of all rows and of those that take their turn, and the result."""
+
+_RESULT_BUDGETS = 64
+"""How many times the memory budget a result may take: 4 GiB of the usual one."""
 
 
 def components(
@@ -38,6 +40,8 @@ def components(
 ) -> Components:
     """Share the credits of the segments that can be opened.
 
+    As many rows at a time as the memory budget allows, whatever they are shared over.
+
     Args:
         question: What is opened.
         reading: The levels of every state that was read.
@@ -45,7 +49,8 @@ def components(
         writes: The part of it that the block wrote.
 
     Raises:
-        ArgumentError: If nothing can be opened, or a row explains no tokens.
+        ArgumentError: If nothing can be opened, a row explains no tokens, or the result
+            would be too large to hold.
     """
     for target in question.rows.targets:
         if not target.of_tokens:
@@ -53,12 +58,29 @@ def components(
                 f"{target.text!r} cannot be opened by {question.by}: only levels of "
                 "tokens can. Use `sublayer`."
             )
-    reasons: dict[int, str] = {}
-    if question.directions is None:
-        opened, reasons = openings(question.path, question.by)
-    else:
-        opened = directed(question.path, question.directions)
-    table = _Table(question, credits)
+    opened, _ = _opened(question)
+    _check_size(question, opened)
+    most = max(_row_bytes(question, opening) for opening in opened)
+    step = max(1, question.memory_budget // most)
+    if step >= len(credits):
+        return _shared(question, reading, credits, writes)
+    return Components.joined(
+        [
+            _shared(some, reading.at(rows), credits[rows], writes[rows])
+            for rows, some in question.split(step)
+        ]
+    )
+
+
+def _shared(
+    question: Question,
+    reading: PathReading,
+    credits: Float[np.ndarray, "rows segments"],
+    writes: Float[np.ndarray, "rows segments"],
+) -> Components:
+    """The shares of rows that are taken together."""
+    opened, reasons = _opened(question)
+    table = Table(question, credits)
     for some in _batches(question, opened):
         found = Strokes.of(question, some, reading).opened()
         for opening, each in zip(some, found, strict=True):
@@ -66,6 +88,42 @@ def components(
     if question.path.lens is not None:
         table.put_translations(credits - writes)
     return table.record(reasons)
+
+
+def _opened(question: Question) -> tuple[list[Opening], dict[int, str]]:
+    """Which segments are opened, and why others are not."""
+    if question.directions is None:
+        return openings(question.path, question.by)
+    return directed(question.path, question.directions), {}
+
+
+def _row_bytes(question: Question, opening: Opening) -> int:
+    """About what one row takes while one segment is opened."""
+    vectors = _COPIES * question.readout.d_model * len(opening.strokes)
+    return 8 * (vectors + _PART_COPIES * opening.n_parts(question.by))
+
+
+def _check_size(question: Question, opened: list[Opening]) -> None:
+    """Refuse a result that is too large to hold.
+
+    Raises:
+        ArgumentError: If it is.
+    """
+    n_rows, top = len(question.rows.targets), question.top
+    every = [opening.n_parts(question.by) for opening in opened]
+    kept = sum(n if top is None else min(n, top) for n in every)
+    if question.by == "source":
+        kept += len(opened) * len(question.path.trace.token_ids)
+    needed, limit = 8 * n_rows * kept, _RESULT_BUDGETS * question.memory_budget
+    if needed <= limit:
+        return
+    what = "all parts" if top is None else f"the {top} largest parts of each segment"
+    advice = "keep the largest with `top`, or " if top is None else ""
+    raise ArgumentError(
+        f"For {n_rows:,} rows {what} by {question.by} are {needed / 2**30:.1f} GiB, "
+        f"more than the {limit / 2**30:.1f} GiB that results may take: {advice}explain "
+        "fewer positions at a time (`memory_budget` moves the limit)."
+    )
 
 
 def certificate_flags(
@@ -96,121 +154,14 @@ def certificate_flags(
 def _batches(question: Question, opened: list[Opening]) -> Iterator[list[Opening]]:
     """Segments with equally many lines that fit the budget together."""
     n_rows = len(question.rows.targets)
-    for n_lines, group in groupby(opened, lambda opening: len(opening.strokes)):
+    for _, group in groupby(opened, lambda opening: len(opening.strokes)):
         some: list[Opening] = []
         held = 0
         for opening in group:
-            vectors = _COPIES * question.readout.d_model * n_lines
-            parts = _PART_COPIES * opening.n_parts(question.by)
-            needed = 8 * n_rows * (vectors + parts)
+            needed = n_rows * _row_bytes(question, opening)
             if some and held + needed > question.memory_budget:
                 yield some
                 some, held = [], 0
             some.append(opening)
             held += needed
         yield some
-
-
-class _Table:
-    """The record as it fills up."""
-
-    def __init__(
-        self, question: Question, credits: Float[np.ndarray, "rows segments"]
-    ) -> None:
-        """Begin with every segment unopened: all of its credit is others'."""
-        self.question, self.others = question, credits.copy()
-        reading = question.by == "source" and question.directions is None
-        n_text = len(question.path.trace.token_ids) if reading else 0
-        self.tokens = np.zeros((*credits.shape, n_text))
-        self.certificate = np.full((3, *credits.shape), np.nan)
-        self.n_parts = np.zeros(credits.shape[1], np.int64)
-        self.pieces: list[_Piece] = []
-
-    def put(self, segment: int, found: Opened) -> None:
-        """Take in what is inside one segment."""
-        certificate = (found.residual, found.disagreement, found.closed)
-        for place, known in enumerate(certificate):
-            self.certificate[place, :, segment] = known.cpu().numpy()
-        for shares in found.shares:
-            values = shares.values.cpu().numpy()
-            kept = np.ones(values.shape[1], bool)
-            if shares.kind == "source":
-                tokens = self.tokens[:, segment].T  # a view
-                np.add.at(tokens, shares.sources, values.T)
-            if shares.kind in NUMBERED:
-                self.n_parts[segment] += values.shape[1]
-                kept = largest(values, self.question.top)
-            numbers = np.stack([shares.indices, shares.sources])[:, kept]
-            self._add(_Piece(segment, shares.kind, numbers, values[:, kept]))
-
-    def put_translations(
-        self, translations: Float[np.ndarray, "rows segments"]
-    ) -> None:
-        """Take in what the lens moved, where segments are opened."""
-        opened = np.isfinite(self.certificate[0]).any(0)
-        for segment in np.flatnonzero(opened).tolist():
-            moved = translations[:, [segment]]
-            self._add(_Piece(segment, "translation", np.full((2, 1), -1), moved))
-
-    def _add(self, piece: "_Piece") -> None:
-        """Parts whose credit is no longer others'."""
-        self.pieces.append(piece)
-        self.others[:, piece.segment] -= piece.credits.sum(1)
-
-    def record(self, reasons: dict[int, str]) -> Components:
-        """What was taken in, parts in the order of segments."""
-        pieces = sorted(self.pieces, key=lambda piece: piece.segment)
-        numbers = np.concatenate([piece.numbers for piece in pieces], 1)
-        sizes = [piece.credits.shape[1] for piece in pieces]
-        by = "direction" if self.question.directions else self.question.by
-        return Components(
-            by=by,
-            segments=np.repeat([piece.segment for piece in pieces], sizes),
-            kinds=tuple(
-                piece.kind
-                for piece, size in zip(pieces, sizes, strict=True)
-                for _ in range(size)
-            ),
-            indices=numbers[0],
-            sources=numbers[1],
-            credits=np.concatenate([piece.credits for piece in pieces], 1),
-            others=self.others,
-            n_parts=self.n_parts,
-            residual=self.certificate[0],
-            disagreement=self.certificate[1],
-            closed=self.certificate[2],
-            tolerance=TOLERANCE,
-            tokens=self.tokens if by == "source" else None,
-            reasons=reasons,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """Parts of one kind in one segment.
-
-    Attributes:
-        segment: Index of the segment.
-        kind: What they are.
-        numbers: Their own numbers, and those of the tokens they read from.
-        credits: Their credits.
-    """
-
-    segment: int
-    kind: str
-    numbers: Int[np.ndarray, "2 parts"]
-    credits: Float[np.ndarray, "rows parts"]
-
-
-def largest(
-    values: Float[np.ndarray, "rows parts"], top: int | None
-) -> Bool[np.ndarray, " parts"]:
-    """The parts that are among the largest of some row; all without a limit."""
-    n_parts = values.shape[1]
-    kept = np.zeros(n_parts, bool)
-    if top is None or top >= n_parts:
-        return ~kept
-    sizes = np.nan_to_num(np.abs(values))
-    picked = np.argpartition(-sizes, top, axis=1)[:, :top]
-    kept[picked] = True
-    return kept

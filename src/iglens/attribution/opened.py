@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,30 +20,56 @@ class Shares:
     Attributes:
         kind: What they are.
         values: Their shares.
-        indices: Their numbers; -1 where they have none.
-        sources: The tokens they read from; -1 where they read from none.
+        indices: Their numbers, the same for all rows or for each; -1 without one.
+        sources: The tokens they read from, likewise; -1 where they read from none.
+        router: The weight that a router gave them; None where there is none.
     """
 
     kind: str
     values: Float[Tensor, "rows parts"]
-    indices: Int[np.ndarray, " parts"]
-    sources: Int[np.ndarray, " parts"]
+    indices: Int[np.ndarray, "#rows parts"]
+    sources: Int[np.ndarray, "#rows parts"]
+    router: Float[np.ndarray, "rows parts"] | None = None
 
     @classmethod
     def numbered(cls, kind: str, values: Float[Tensor, "rows parts"]) -> "Shares":
         """Parts that are counted from 0."""
-        count = values.shape[1]
-        return cls(kind, values, np.arange(count), np.full(count, -1))
+        indices = np.arange(values.shape[1])[None]
+        return cls(kind, values, indices, np.full_like(indices, -1))
 
     @classmethod
     def single(cls, kind: str, values: Float[Tensor, " rows"]) -> "Shares":
         """One part without a number."""
-        return cls(kind, values[:, None], np.array([-1]), np.array([-1]))
+        return cls(kind, values[:, None], np.array([[-1]]), np.array([[-1]]))
 
-    def blank(self, n_rows: int) -> "Shares":
-        """The same parts with zeros, for so many rows."""
-        zeros = self.values.new_zeros(n_rows, self.values.shape[1])
-        return replace(self, values=zeros)
+    def blank(self, place: Int[np.ndarray, " rows"]) -> "Shares":
+        """The same parts with zeros, for rows that each are like one of these."""
+        zeros = self.values.new_zeros(len(place), self.values.shape[1])
+        indices, sources = (
+            each if len(each) == 1 else each[place]
+            for each in (self.indices, self.sources)
+        )
+        router = None if self.router is None else self.router[place]
+        return Shares(self.kind, zeros, indices, sources, router)
+
+    def largest(self, top: int | None) -> "Shares":
+        """The largest of every row, largest first; all in order without a limit."""
+        if top is None or top >= self.values.shape[1]:
+            return self
+        sizes = self.values.abs().nan_to_num()
+        kept = sizes.topk(top, dim=1).indices
+        at, shape = kept.cpu().numpy(), tuple(self.values.shape)
+
+        def taken(numbers: np.ndarray) -> np.ndarray:
+            return np.take_along_axis(np.broadcast_to(numbers, shape), at, 1)
+
+        return Shares(
+            self.kind,
+            self.values.gather(1, kept),
+            taken(self.indices),
+            taken(self.sources),
+            None if self.router is None else taken(self.router),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +101,7 @@ class Opening:
         """About how many numbers per row its shares are."""
         writing = self.writing
         if isinstance(writing, Mixture):
-            return len(writing.ids.unique())
+            return writing.ids.shape[1]
         if isinstance(writing, Directions):
             return len(writing.vectors)
         attended = writing.attended
@@ -110,15 +135,13 @@ class Opening:
 
 
 def _experts(mixture: Mixture, gradient: Float[Tensor, "rows d_model"]) -> list[Shares]:
-    """What every expert gives that the router chose at some row, and what else is."""
+    """What the experts give that the router chose at each row, and what else is."""
     slots = mixture.experts(gradient)
-    chosen = mixture.ids.unique()
-    values = slots.new_zeros(len(slots), len(chosen))
-    values.scatter_add_(1, torch.searchsorted(chosen, mixture.ids), slots)
-    none = np.full(len(chosen), -1)
+    ids = mixture.ids.cpu().numpy()
+    router = mixture.weights.double().cpu().numpy()
     besides = mixture.others(gradient, slots)
     return [
-        Shares("expert", values, chosen.cpu().numpy(), none),
+        Shares("expert", slots, ids, np.full_like(ids, -1), router),
         Shares.single("besides experts", besides),
     ]
 
@@ -131,7 +154,7 @@ def _read(
     pairs = np.indices((n_heads, n_tokens)).reshape(2, -1)
     besides = heads - read.sum(2)
     return [
-        Shares("source", read.flatten(1), pairs[0], pairs[1]),
+        Shares("source", read.flatten(1), pairs[:1], pairs[1:]),
         Shares.numbered("head bias", besides),
     ]
 

@@ -1,7 +1,7 @@
 """The path: baseline, then chosen layers in order, always ending at the last."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
@@ -77,6 +77,13 @@ class Path:
         for block in self.blocks:
             layers += [block.layer] * (block.end - block.start)
         return tuple(layers)
+
+    def at(self, rows: slice) -> "Path":
+        """The same path at some of the positions, counted by row of the trace."""
+        start = self.baseline
+        if start.states is not None:
+            start = replace(start, states=start.states[rows])
+        return replace(self, trace=self.trace.at(rows), baseline=start)
 
     def states(self, rows: slice) -> Float[Tensor, "points rows d_model"]:
         """All states of some rows, as they are read."""

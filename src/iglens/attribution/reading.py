@@ -48,6 +48,11 @@ class PathReading:
     top_ids: Int[np.ndarray, "rows points top"]
     top_probabilities: Float[np.ndarray, "rows points top"]
 
+    def at(self, rows: slice) -> "PathReading":
+        """What was read for some of the rows."""
+        names = self.__dataclass_fields__
+        return PathReading(**{name: getattr(self, name)[rows] for name in names})
+
 
 def read_paths(
     path: Path,

@@ -1,6 +1,6 @@
 """Rows: which target is explained at which position, and the tokens that takes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,30 @@ class Rows:
     chosen: Bool[Tensor, "rows slots"]
     against: Bool[Tensor, "rows slots"]
     scalars: tuple[Scalar | None, ...]
+
+    def split(self, step: int) -> Iterator[tuple[slice, slice, "Rows"]]:
+        """So many rows at a time.
+
+        Returns:
+            Which rows they are, the rows of the trace that they read, and the same rows
+            for a trace of those alone.
+        """
+        for first in range(0, len(self.targets), step):
+            own = slice(first, first + step)
+            place = self.place[own]
+            read = slice(int(place.min()), int(place.max()) + 1)
+            yield (
+                own,
+                read,
+                Rows(
+                    self.targets[own],
+                    place - read.start,
+                    self.tokens[read],
+                    self.chosen[own],
+                    self.against[own],
+                    self.scalars[own],
+                ),
+            )
 
 
 def resolve_rows(trace: Trace, targets: Targets) -> Rows:

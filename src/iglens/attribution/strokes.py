@@ -1,7 +1,7 @@
 """The straight lines inside blocks along which levels are integrated, for every row."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,15 @@ class Question:
     top: int | None
     memory_budget: int
     directions: Named | None = None
+
+    def split(self, step: int) -> Iterator[tuple[slice, "Question"]]:
+        """The same for so many rows at a time, and which rows these are."""
+        for own, read, rows in self.rows.split(step):
+            given = self.directions
+            if given is not None:
+                given = {key: each.at(read) for key, each in given.items()}
+            path = self.path.at(read)
+            yield own, replace(self, path=path, rows=rows, directions=given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +197,7 @@ class Strokes:
             every = pulled.new_zeros(len(path.trace.positions), pulled.shape[1])
             every[place[members]] = pulled[members]
             shares = opening.shares(every, self.question.by)
-            found = found or [each.blank(len(place)) for each in shares]
+            found = found or [each.blank(place.cpu().numpy()) for each in shares]
             for whole, each in zip(found, shares, strict=True):
                 whole.values[members] = each.values[place[members]]
         return found

@@ -1,7 +1,7 @@
 """What heads read: values of source tokens, and the weights they are read with."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -54,6 +54,18 @@ class Attended:
             read = torch.einsum("rghw,gtw->rght", grouped[rows], values)
             found[rows] = read.flatten(1, 2) * self.weights(rows).to(read)
         return found
+
+    def at(self, rows: slice) -> "Attended":
+        """The same of some rows."""
+        first, stop, _ = rows.indices(self.n_rows)
+        return replace(
+            self,
+            weights=lambda some: self.weights(
+                slice(first + some.start, first + some.stop)
+            ),
+            n_rows=stop - first,
+            gate=None if self.gate is None else self.gate[rows],
+        )
 
     def read(self) -> Float[Tensor, "rows heads head_width"]:
         """What all tokens together give each head, in float64."""

@@ -55,6 +55,10 @@ class Directions:
                 f"trace has {rows} of width {d_model}."
             )
 
+    def at(self, rows: slice) -> "Directions":
+        """The same at some of the positions."""
+        return Directions(self.vectors, self.coefficients[rows])
+
     def shares(
         self, gradient: Float[Tensor, "rows d_model"]
     ) -> Float[Tensor, "rows directions"]:

@@ -25,6 +25,10 @@ class FrozenNorm:
         """The norm, frozen at what it was given."""
         return cls(form, form.scale(given.double()))
 
+    def at_rows(self, rows: slice) -> "FrozenNorm":
+        """The same of some rows."""
+        return FrozenNorm(self.form, self.scales[rows])
+
     def __call__(self, vectors: Float[Tensor, "rows d_model"]) -> Tensor:
         """`beta + G C y / r`, one vector for each row."""
         linear = self.form.linear(vectors.double())

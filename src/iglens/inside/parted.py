@@ -6,7 +6,7 @@ are added up: there is no state between them, but one for every order in which t
 be added. A part's credit is then the mean over all orders (the Shapley value).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import factorial
 from typing import Literal
@@ -59,6 +59,11 @@ class Parted:
         """States to read besides the ends of the block."""
         n = len(self.names)
         return n - 1 if self.kind == "sequential" else 2**n - 2
+
+    def at(self, rows: slice) -> "Parted":
+        """The same at some of the positions."""
+        written = (w if isinstance(w, str) else w.at(rows) for w in self.writings)
+        return replace(self, between=self.between[:, rows], writings=tuple(written))
 
     def inner(
         self,

@@ -17,7 +17,7 @@ Axes: a *row* is a position; *width* numbers are what the writer takes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -62,6 +62,18 @@ class Writing:
     has_neurons: bool = False
     neurons_reason: str | None = None
     attended: Attended | str = "it was not asked for"
+
+    def at(self, rows: slice) -> "Writing":
+        """The same of some rows."""
+        attended = self.attended
+        return replace(
+            self,
+            update=self.update[rows],
+            taken=self.taken[rows],
+            norm=None if self.norm is None else self.norm.at_rows(rows),
+            carried=None if self.carried is None else self.carried[rows],
+            attended=attended if isinstance(attended, str) else attended.at(rows),
+        )
 
     def pull(
         self, gradient: Float[Tensor, "rows d_model"]

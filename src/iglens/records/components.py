@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -30,6 +31,7 @@ class Components:
             "translation" (the lens's share), "direction" and "error" (what given
             directions miss).
         indices: Number of the head, neuron or expert, from 0; -1 where there is none.
+            Rows differ where the largest were kept, or a router chose.
         sources: Index of the token that is read from; -1 where there is none.
         credits: Each part's credit, in the row's unit.
         others: What parts that are not listed have of each segment's credit, with
@@ -43,13 +45,15 @@ class Components:
         tokens: Credit read from every token of the text, summed over heads, before
             anything was left out; None unless by source.
         reasons: Why segments were not opened, by index.
+        router_weights: The weight that the router gave each expert it chose, NaN for
+            other parts; None where there are no experts.
     """
 
     by: str
     segments: Int[np.ndarray, " parts"]
     kinds: tuple[str, ...]
-    indices: Int[np.ndarray, " parts"]
-    sources: Int[np.ndarray, " parts"]
+    indices: Int[np.ndarray, "rows parts"]
+    sources: Int[np.ndarray, "rows parts"]
     credits: Float[np.ndarray, "rows parts"]
     others: Float[np.ndarray, "rows segments"]
     n_parts: Int[np.ndarray, " segments"]
@@ -59,6 +63,7 @@ class Components:
     tolerance: float
     tokens: Float[np.ndarray, "rows segments text"] | None
     reasons: dict[int, str]
+    router_weights: Float[np.ndarray, "rows parts"] | None = None
 
     @property
     def totals(self) -> Float[np.ndarray, "rows segments"]:
@@ -85,9 +90,9 @@ class Components:
         sizes = np.nan_to_num(np.abs(self.credits[row]))
         return sorted(numbered, key=lambda part: -sizes[part])[:n]
 
-    def name(self, part: int, segments: Sequence[Segment]) -> str:
-        """What to call a part, as "layer 30 neuron 1024"."""
-        kind, index = self.kinds[part], int(self.indices[part])
+    def name(self, row: int, part: int, segments: Sequence[Segment]) -> str:
+        """What to call a part of a row, as "layer 30 neuron 1024"."""
+        kind, index = self.kinds[part], int(self.indices[row, part])
         if kind == "source":
             kind = "head"
         number = f" {index}" if index >= 0 else ""
@@ -96,12 +101,48 @@ class Components:
     def select(self, rows: Sequence[int]) -> "Components":
         """The same for some of the rows."""
         index = list(rows)
-        return replace(
-            self,
-            credits=self.credits[index],
-            others=self.others[index],
-            residual=self.residual[index],
-            disagreement=self.disagreement[index],
-            closed=self.closed[index],
-            tokens=None if self.tokens is None else self.tokens[index],
-        )
+        found: dict[str, Any] = {n: getattr(self, n)[index] for n in self._by_row}
+        return replace(self, **found)
+
+    @classmethod
+    def joined(cls, pieces: "Sequence[Components]") -> "Components":
+        """The rows of several, one after the other; all else is of the first."""
+        first = pieces[0]
+        found: dict[str, Any] = {
+            name: _stacked([getattr(piece, name) for piece in pieces])
+            for name in first._by_row
+        }
+        return replace(first, **found)
+
+    @property
+    def _by_row(self) -> list[str]:
+        """Names of what there is for every row."""
+        return [name for name in _BY_ROW if getattr(self, name) is not None]
+
+
+_BY_ROW = (
+    "indices",
+    "sources",
+    "credits",
+    "others",
+    "residual",
+    "disagreement",
+    "closed",
+    "tokens",
+    "router_weights",
+)
+"""Fields whose first axis are rows."""
+
+
+def shared_row(numbers: np.ndarray) -> bool:
+    """Whether an array holds one row only, repeated for all."""
+    return numbers.strides[0] == 0 or len(numbers) == 1
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of several arrays; one row that they all repeat stays one."""
+    first = arrays[0][:1]
+    if all(shared_row(a) and np.array_equal(a[:1], first) for a in arrays):
+        n_rows = sum(map(len, arrays))
+        return np.broadcast_to(first, (n_rows, *first.shape[1:]))
+    return np.concatenate(arrays)

@@ -197,12 +197,13 @@ class Replay:
             return None
         found = np.full_like(then.credits, np.nan)
         if now is not None:
-            places = {key: place for place, key in enumerate(_keys(now))}
-            for part, key in enumerate(_keys(then)):
-                if key in places:
-                    found[:, part] = now.credits[:, places[key]]
-                elif key[1] == "source" and not then.credits[:, part].any():
-                    found[:, part] = 0.0
+            for row, credits in enumerate(then.credits):
+                places = {key: place for place, key in enumerate(_keys(now, row))}
+                for part, key in enumerate(_keys(then, row)):
+                    if key in places:
+                        found[row, part] = now.credits[row, places[key]]
+                    elif key[1] == "source" and not credits[part]:
+                        found[row, part] = 0.0
         return then.credits, found
 
     def to_json(self) -> dict[str, Any]:
@@ -224,9 +225,9 @@ def _same(then: np.ndarray, now: np.ndarray) -> Bool[np.ndarray, "..."]:
     return (then == now) | lost
 
 
-def _keys(inside: Components) -> list[tuple[int, str, int, int]]:
-    """What each part is, and where."""
-    numbers = (inside.segments, inside.indices, inside.sources)
+def _keys(inside: Components, row: int) -> list[tuple[int, str, int, int]]:
+    """What each part of a row is, and where."""
+    numbers = (inside.segments, inside.indices[row], inside.sources[row])
     segments, indices, sources = (each.tolist() for each in numbers)
     return list(zip(segments, inside.kinds, indices, sources, strict=True))
 

@@ -26,6 +26,7 @@ def tidy_table(attribution: Attribution) -> "pyarrow.Table":
                       for the rest; null for all of it
         index         number of the head, neuron or expert; null if there is none
         source        index of the token read from; null if there is none
+        router_weight weight that the router gave the expert; NaN if it is none
         level         the target's level at the segment's end
         credit        what the segment, or that part of it, added
         write         what of the segment's credit the block wrote; the rest is the
@@ -77,6 +78,7 @@ def tidy_table(attribution: Attribution) -> "pyarrow.Table":
         "inside": words([*_kinds(attribution), "others", None], lines["part"]),
         "index": number(lines["index"]),
         "source": number(lines["source"]),
+        "router_weight": lines["router_weight"],
     }
     return pyarrow.table(columns)
 
@@ -96,26 +98,35 @@ def _lines(attribution: Attribution) -> dict[str, np.ndarray]:
     inside, n_segments = attribution.components, len(attribution.segments)
     segment = np.arange(n_segments)
     part = np.full(n_segments, _WHOLE)
-    credits = attribution.credits
-    index = source = np.full(n_segments, -1)
+    every = (attribution.n_rows, n_segments)
+    found = {
+        "index": np.full(every, -1),
+        "source": np.full(every, -1),
+        "router_weight": np.full(every, np.nan),
+        "credit": attribution.credits,
+    }
     if inside is not None:
         opened = np.isin(segment, inside.segments)
         segment = np.concatenate([inside.segments, segment])
         others = np.where(opened, _WHOLE - 1, _WHOLE)
         part = np.concatenate([np.arange(len(inside.kinds)), others])
-        rest = np.where(opened, inside.others, credits)
-        credits = np.concatenate([inside.credits, rest], axis=1)
-        index = np.concatenate([inside.indices, index])
-        source = np.concatenate([inside.sources, source])
+        found["credit"] = np.where(opened, inside.others, attribution.credits)
+        router = inside.router_weights
+        listed = {
+            "index": inside.indices,
+            "source": inside.sources,
+            "router_weight": np.full_like(inside.credits, np.nan)
+            if router is None
+            else router,
+            "credit": inside.credits,
+        }
+        found = {n: np.concatenate([listed[n], found[n]], axis=1) for n in found}
     order = np.argsort(segment, kind="stable")
-    n_rows, n_lines = attribution.n_rows, len(order)
-    found = {"segment": segment, "part": part, "index": index, "source": source}
-    lines = {name: np.tile(values[order], n_rows) for name, values in found.items()}
-    n_words = len(_kinds(attribution)) + 2
-    return lines | {
-        "row": np.repeat(np.arange(n_rows), n_lines),
-        "credit": credits[:, order].ravel(),
-        "part": lines["part"] % n_words,
+    n_rows, n_words = attribution.n_rows, len(_kinds(attribution)) + 2
+    return {name: values[:, order].ravel() for name, values in found.items()} | {
+        "row": np.repeat(np.arange(n_rows), len(order)),
+        "segment": np.tile(segment[order], n_rows),
+        "part": np.tile(part[order], n_rows) % n_words,
     }
 
 

@@ -56,12 +56,14 @@ def lines(attribution: Attribution) -> list[str]:
 def _parts(attribution: Attribution, inside: Components, row: int) -> Iterator[str]:
     """The largest parts, and in few lines all others; they add up to the total."""
     unit = attribution.units[row]
-    listed = inside.largest(row, _n_told(attribution, inside))
+    listed = inside.largest(row, _n_told(inside))
     for part in listed:
-        name = inside.name(part, attribution.segments)
-        source = int(inside.sources[part])
+        name = inside.name(row, part, attribution.segments)
+        source = int(inside.sources[row, part])
         if source >= 0:
             name += f" from {_token(attribution, source)}"
+        if inside.kinds[part] == "expert" and inside.router_weights is not None:
+            name += f" (router {inside.router_weights[row, part]:.2f})"
         yield f"{_credit(inside.credits[row, part], unit)} {name}"
     largest = np.abs(inside.credits[row]).max(initial=0.0)
     rounding = min(inside.tolerance, _LITTLE * float(largest))
@@ -70,18 +72,13 @@ def _parts(attribution: Attribution, inside: Components, row: int) -> Iterator[s
             yield f"{_credit(credit, unit)} {name}"
 
 
-def _n_told(attribution: Attribution, inside: Components) -> int:
+def _n_told(inside: Components) -> int:
     """How many parts are the largest for certain, where some were left out."""
     held = np.zeros(len(inside.n_parts), np.int64)
     for kind, segment in zip(inside.kinds, inside.segments.tolist(), strict=True):
         held[segment] += kind in NUMBERED
     short = held[held < inside.n_parts]
-    if not len(short):
-        return PARTS
-    top = attribution.provenance.settings.get("top")
-    if isinstance(top, int):
-        return min(PARTS, top)
-    return min(PARTS, -(-int(short.min()) // attribution.n_rows))
+    return min(PARTS, int(short.min(initial=PARTS)))
 
 
 def _rest(

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError
-from ..records.components import Components
+from ..records.components import Components, shared_row
 from .fields import Fields
 from .plain import nulled
 
 ARRAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "segments": ("i", ("parts",)),
-    "indices": ("i", ("parts",)),
-    "sources": ("i", ("parts",)),
+    "indices": ("i", ("lists", "parts")),
+    "sources": ("i", ("lists", "parts")),
     "credits": ("f", ("rows", "parts")),
     "others": ("f", ("rows", "segments")),
     "n_parts": ("i", ("segments",)),
@@ -20,7 +20,13 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "disagreement": ("f", ("rows", "segments")),
     "closed": ("f", ("rows", "segments")),
 }
-"""NumPy kind and axes of every array field of `Components` but `tokens`."""
+"""NumPy kind and axes of every array field of `Components` that is always there.
+
+One list of numbers is written where it is the same for all rows.
+"""
+
+OPTIONAL = {"tokens": ("rows", "segments", "text"), "router_weights": ("rows", "parts")}
+"""Axes of those that may be missing; they hold floats."""
 
 PREFIX = "components."
 """Before the names of tensors in a safetensors file."""
@@ -30,13 +36,13 @@ def components_to_json(components: Components | None) -> dict[str, Any] | None:
     """The published form; null for a number that a part does not have."""
     if components is None:
         return None
-    tokens = components.tokens
+    tokens, router = components.tokens, components.router_weights
     return {
         "by": components.by,
         "segment": components.segments.tolist(),
         "kind": list(components.kinds),
-        "index": _or_none(components.indices),
-        "source": _or_none(components.sources),
+        "index": [_or_none(row) for row in _lists(components.indices)],
+        "source": [_or_none(row) for row in _lists(components.sources)],
         "credits": nulled(components.credits),
         "others": nulled(components.others),
         "n_parts": components.n_parts.tolist(),
@@ -47,6 +53,7 @@ def components_to_json(components: Components | None) -> dict[str, Any] | None:
         },
         "closed": nulled(components.closed),
         "tokens": None if tokens is None else nulled(tokens),
+        "router_weights": None if router is None else nulled(router),
         "reasons": [
             {"segment": segment, "reason": reason}
             for segment, reason in components.reasons.items()
@@ -68,19 +75,22 @@ def components_from_json(
     n = len(own.entries("kind"))
     certificate = own.record("certificate")
     table, each = (rows, segments), (n,)
-    tokens = own.values.get("tokens")
+    known = {"rows": rows, "segments": segments, "text": text, "parts": n}
     found: dict[str, Any] = {
         "segments": own.counts("segment", each),
-        "indices": _numbers(own, "index", n),
-        "sources": _numbers(own, "source", n),
+        "indices": _numbers(own, "index", (rows, n)),
+        "sources": _numbers(own, "source", (rows, n)),
         "credits": own.floats("credits", (rows, n)),
         "others": own.floats("others", table),
         "n_parts": own.counts("n_parts", (segments,)),
         "residual": certificate.floats("residual", table),
         "disagreement": certificate.floats("disagreement", table),
         "closed": own.floats("closed", table),
-        "tokens": None if tokens is None else own.floats("tokens", (*table, text)),
     }
+    for name, axes in OPTIONAL.items():
+        given = own.values.get(name) is not None
+        shape = tuple(known[axis] for axis in axes)
+        found[name] = own.floats(name, shape) if given else None
     words: dict[str, Any] = {
         "by": own.text("by"),
         "kinds": own.texts("kind"),
@@ -94,8 +104,9 @@ def components_tensors(components: Components | None) -> dict[str, np.ndarray]:
     """The arrays, by the names of their tensors."""
     if components is None:
         return {}
-    names = [*ARRAYS] + ([] if components.tokens is None else ["tokens"])
-    return {f"{PREFIX}{name}": getattr(components, name) for name in names}
+    found = {name: getattr(components, name) for name in (*ARRAYS, *OPTIONAL)}
+    found |= {name: _lists(found[name]) for name in ("indices", "sources")}
+    return {f"{PREFIX}{name}": a for name, a in found.items() if a is not None}
 
 
 def components_words(components: Components | None) -> dict[str, Any] | None:
@@ -128,11 +139,15 @@ def components_from_tensors(
     known = sizes | {"parts": len(kinds)}
     arrays: dict[str, Any] = {}
     for name, (kind, axes) in ARRAYS.items():
+        if "lists" in axes:
+            known["lists"] = len(tensors.get(f"{PREFIX}{name}", ()))
         arrays[name] = _tensor(tensors, name, kind, tuple(known[a] for a in axes))
-    arrays["tokens"] = None
-    if f"{PREFIX}tokens" in tensors:
-        shape = (sizes["rows"], sizes["segments"], sizes["text"])
-        arrays["tokens"] = _tensor(tensors, "tokens", "f", shape)
+    for name in ("indices", "sources"):
+        arrays[name] = _for_rows(arrays[name], sizes["rows"], f"{PREFIX}{name}")
+    for name, axes in OPTIONAL.items():
+        shape = tuple(known[axis] for axis in axes)
+        there = f"{PREFIX}{name}" in tensors
+        arrays[name] = _tensor(tensors, name, "f", shape) if there else None
     found = Components(
         **arrays,
         by=own.text("by"),
@@ -170,11 +185,32 @@ def _or_none(numbers: np.ndarray) -> list[int | None]:
     return [None if number < 0 else number for number in numbers.tolist()]
 
 
-def _numbers(own: Fields, name: str, n: int) -> np.ndarray:
-    """Numbers, with -1 for null."""
+def _numbers(own: Fields, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """Numbers of every row, with -1 for null."""
     given = own.entries(name)
-    filled = {name: [-1 if number is None else number for number in given]}
-    return Fields(filled, own.where).counts(name, (n,))
+    filled = [
+        [-1 if number is None else number for number in row]
+        if isinstance(row, list)
+        else row
+        for row in given
+    ]
+    known = Fields({name: filled}, own.where).counts(name, (len(given), shape[1]))
+    return _for_rows(known, shape[0], f"{own.where}{name}")
+
+
+def _lists(numbers: np.ndarray) -> np.ndarray:
+    """One row where it is the same for all."""
+    return numbers[:1] if shared_row(numbers) else numbers
+
+
+def _for_rows(lists: np.ndarray, n_rows: int, name: str) -> np.ndarray:
+    """One list for every row, from one for all or one for each."""
+    if len(lists) not in (1, n_rows):
+        raise ArtifactError(
+            f"`{name}` has {len(lists)} lists; the {n_rows} rows call for one each, or "
+            "one for all"
+        )
+    return np.broadcast_to(lists, (n_rows, lists.shape[1]))
 
 
 def _reasons(own: Fields) -> dict[int, str]:

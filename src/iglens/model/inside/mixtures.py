@@ -45,12 +45,15 @@ class MixtureCall:
         return found
 
     @torch.no_grad()
-    def run(self, text: int, slot: int) -> Tensor:
-        """What one slot gives: the mixture, with no weight on any other."""
-        weights = self._weights(text)
+    def run(self, text: int, slot: int, rows: slice = slice(None)) -> Tensor:
+        """What one slot gives at some rows: the mixture, with no weight on others."""
+        given = self.given[text]
+        for place in (place for place, _ in tensors(given)):
+            given = put(given, place, get(given, place)[..., rows, :])
+        weights = get(given, self.weights)
         alone = torch.zeros_like(weights)
         alone[..., slot] = weights[..., slot]
-        args, kwargs = put(self.given[text], self.weights, alone)
+        args, kwargs = put(given, self.weights, alone)
         with evaluating(self.model):
             found: Tensor = self.module(*args, **kwargs)
         return found.flatten(0, -2)
