@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo explain test slow conformance check format docs bench smoke clean help
+.PHONY: demo explain test slow conformance playground check format docs bench smoke clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -30,6 +30,9 @@ slow: $(VENV)/developing   ## the tests marked slow, which CI runs too
 
 conformance: $(VENV)/developing   ## prove every class of Transformers, write the table
 	HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python -m conformance.run
+
+playground: $(VENV)/developing   ## score every method on models with known answers
+	HF_HUB_OFFLINE=1 $(BIN)/python -m playground
 
 check: $(VENV)/developing   ## format, lint and types
 	$(BIN)/ruff format --check
