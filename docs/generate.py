@@ -1,6 +1,7 @@
 """Everything in the documentation that a program prints, put in its place.
 
     python docs/generate.py          write
+    python docs/generate.py help …   write only the blocks of these names
     python docs/generate.py --check  exit 1 if anything is stale (the tests do this)
 
 Blocks stand between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
@@ -199,6 +200,34 @@ def sources_output() -> str:
     return _printed([PROMPT, "--target", " Paris", "--by", "source"], inside=True)
 
 
+def audit_output() -> str:
+    """What `iglens audit` prints of one text."""
+    return _command("audit", PROMPT)
+
+
+def gates_output() -> str:
+    """What `iglens explain` prints of the gate path."""
+    return _command("explain", PROMPT, "--target", " Paris", "--path", "gates")
+
+
+def compare_output() -> str:
+    """What `iglens compare` prints of all methods."""
+    return _command("compare", PROMPT)
+
+
+def _command(*words: str) -> str:
+    """All that a command prints."""
+    from iglens.cli.main import run
+
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert run([*words, "--quiet"]) == 0
+    shown = (w if re.fullmatch(r"[\w@:./-]+", w) else f'"{w}"' for w in words)
+    lines = [" ".join(["$ iglens", *shown])]
+    lines += [line.rstrip() for line in out.getvalue().strip("\n").splitlines()]
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
 def _printed(
     arguments: list[str], *, further: bool = False, inside: bool = False
 ) -> str:
@@ -242,6 +271,9 @@ BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/inside.md", "heads"): heads_output,
     ("docs/inside.md", "neurons"): neurons_output,
     ("docs/inside.md", "sources"): sources_output,
+    ("docs/audit.md", "audit"): audit_output,
+    ("docs/audit.md", "gates"): gates_output,
+    ("docs/compare.md", "compare"): compare_output,
 }
 PICTURES: dict[str, Callable[[], str]] = {"docs/images/paris.svg": picture}
 
@@ -278,13 +310,17 @@ def stale(names: list[str] | None = None) -> list[str]:
 
 
 def main() -> None:
-    """Write everything, or check it."""
+    """Write everything, or what is named, or check it."""
+    names = [word for word in sys.argv[1:] if not word.startswith("-")]
     if "--check" in sys.argv:
-        sys.exit(f"stale: {', '.join(found)}" if (found := stale()) else 0)
+        found = stale(names or None)
+        sys.exit(f"stale: {', '.join(found)}" if found else 0)
     for (path, name), make in BLOCKS.items():
-        (ROOT / path).write_text(filled(path, name, make()))
+        if not names or name in names:
+            (ROOT / path).write_text(filled(path, name, make()))
     for path, make in PICTURES.items():
-        (ROOT / path).write_text(make())
+        if not names or path in names:
+            (ROOT / path).write_text(make())
 
 
 if __name__ == "__main__":

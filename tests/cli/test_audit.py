@@ -25,8 +25,9 @@ def audited(tiny_folder, capsys):
 
 def test_json_fits_its_schema_and_says_everything(audited):
     code, out, _ = audited(
-        TEXT, OTHER, "--json", "--gates", "--curves", "--quiet", "--by", "sublayer"
-    )
+        TEXT, OTHER, "--json", "--gates", "--curves", "--quiet", "--by", "sublayer",
+        "--nulls", "both",
+    )  # fmt: skip
     assert code == 0
     document = json.loads(out)
     schema = json.loads((files("iglens.data") / "audit.schema.json").read_text())
@@ -50,7 +51,9 @@ def test_the_table_says_what_was_done_and_files_hold_the_numbers(audited, tmp_pa
     assert code == 0
     said = " ".join(out.split())
     assert "2 texts · every segment replaced by its mean update at the last" in said
-    assert "Spearman of credit and effect, without the last layer" in said
+    assert "Spearman with effect all layers without the last" in said
+    assert "credit" in said
+    assert "Self-test:" in said
     assert "Runs …" in err
     document = json.loads(out_json.read_text())
     lines = list(csv.DictReader(out_csv.read_text().splitlines()))
@@ -60,6 +63,17 @@ def test_the_table_says_what_was_done_and_files_hold_the_numbers(audited, tmp_pa
     assert [line["token"] for line in lines] == [" Paris"] * 6
 
 
+def test_methods_are_lines_of_the_table_and_of_the_json(audited):
+    code, out, err = audited(TEXT, OTHER, "--methods", "dla,tuned-lens,gate-path")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "tuned-lens: not here" in out
+    assert "Methods …" in err
+    code, out, _ = audited(TEXT, "--methods", "dla", "--quiet", "--json")
+    methods = {one["method"] for one in json.loads(out)["correlations"]}
+    assert methods == {"credit", "update size", "dla"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -67,6 +81,9 @@ def test_the_table_says_what_was_done_and_files_hold_the_numbers(audited, tmp_pa
         ([TEXT, "--at", "nowhere"], "all, last"),
         ([TEXT, "-o", "out.html"], ".html"),
         ([TEXT, "--target", "@entropy"], "tokens, sets of them"),
+        ([TEXT, "--nulls", "guesses"], "random-weights, both, none"),
+        ([TEXT, "--methods", "guesses"], "known are all"),
+        ([TEXT, "--methods", "dla", "--by", "sublayer"], "effects of layers"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(audited, arguments, message):

@@ -13,7 +13,7 @@ from .prepared import Texts
 MOST_NULLS = 20
 """Other texts' targets that a text's null is made of, at most."""
 
-Nulls = dict[bool, Float[np.ndarray, " others"]]
+Nulls = dict[bool, Float[np.ndarray, " _"]]
 """Correlations by whether the last layer is among the segments."""
 
 
@@ -21,6 +21,8 @@ def correlations(
     methods: Mapping[str, Float[np.ndarray, "texts segments"]],
     effects: Effects,
     nulls: Mapping[str, Nulls],
+    random: Mapping[str, Nulls],
+    reasons: Mapping[str, str],
     seed: int,
 ) -> tuple[Correlation, ...]:
     """How every method's order agrees with that of the effects.
@@ -29,6 +31,8 @@ def correlations(
         methods: Numbers by name.
         effects: What happens without each segment.
         nulls: By name of the method, correlations of what cannot know the target.
+        random: The same, correlations of a model with random weights.
+        reasons: The same, why there are no numbers.
         seed: What the bootstrap draws from.
     """
     layers = tuple(segment.layer for segment in effects.segments)
@@ -39,6 +43,8 @@ def correlations(
             effects.effects[:, keep],
             with_last=with_last,
             nulls=nulls[method][with_last] if method in nulls else None,
+            random=random[method][with_last] if method in random else None,
+            reason=reasons.get(method),
             seed=seed,
         )
         for method, numbers in methods.items()

@@ -1,23 +1,38 @@
 """The one verb of this room: credits of the readout beside causal effects."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from ..errors import ArgumentError
+from ..explaining.lenses.file import load_lens
 from ..gating import TOLERANCE, effects_without
 from ..gating.beside import check_by, paths
 from ..gating.stage import Progress, Stage, silent
+from ..methods import AbstractMethod, chosen_methods
 from ..model.decoder import Decoder
 from ..model.intervene import check_at
 from ..model.text import Prompt
+from ..readout.lens import AbstractLens
 from ..records import Unit
 from ..records.audit import Audit, Curve
 from .agreement import correlations, shuffled_targets
+from .by_methods import numbers_of
 from .curves import curves as curves_of
 from .curves import runs_of_curves
+from .identities import measured, runs_of_identities
 from .prepared import Manner, Targets, Texts
+from .random_weights import random_weights
+
+NULLS = {
+    "shuffled": (True, False),
+    "random-weights": (False, True),
+    "both": (True, True),
+    "none": (False, False),
+}
+"""Whether correlations are compared to shuffled targets, and to random weights."""
 
 
 def audit(
@@ -32,6 +47,10 @@ def audit(
     gates: bool = False,
     curves: bool = False,
     tolerance: float = TOLERANCE,
+    methods: str | Sequence[str] = (),
+    lens: str | Path | AbstractLens = "logit",
+    n_steps: int = 32,
+    nulls: str = "shuffled",
     seed: int = 0,
     chat: bool = False,
     special_tokens: bool = True,
@@ -58,7 +77,14 @@ def audit(
         curves: Take segments out, and put them back, by size of credit, effect and
             update, and in random order.
         tolerance: What a gate path may be off by.
-        seed: What random orders and drawn texts are made from.
+        methods: Relatives of IG-Lens whose layers are held against the effects too:
+            "all", or names out of `iglens.methods.METHODS`.
+        lens: A fitted lens for those that need one.
+        n_steps: Steps of those that integrate.
+        nulls: What correlations are compared to: "shuffled" for credits of the other
+            texts' targets, "random-weights" for a model of the same class that
+            learned nothing, "both", or "none".
+        seed: What random orders, drawn texts and random weights are made from.
         chat: Put prompts through the chat template.
         special_tokens: Let the tokenizer add what it adds to a text.
         strict: Refuse what cannot be verified instead of flagging it.
@@ -79,6 +105,8 @@ def audit(
         True
     """
     manner = _manner(prompts, by, unit, at, ablation, chat, special_tokens, strict)
+    picked = _picked(methods, manner)
+    shuffled, random = _nulls(nulls)
     stage = Stage(progress, "Runs")
     texts = Texts.of(decoder, prompts, target, manner, stage)
     stage.total = _runs(texts, curves)
@@ -87,15 +115,53 @@ def audit(
     drawn: tuple[Curve, ...] = ()
     if curves:
         drawn = _curves(texts, numbers | {"effect": effects.effects}, seed)
-    path = None
+    identities = measured(texts)
+    sizes, path, reasons = numbers["update size"], None, dict[str, str]()
     if gates:
-        path = paths(
-            texts.plainly(Stage(progress, "Gate path")), texts.results, tolerance
-        )
+        own = texts.plainly(Stage(progress, "Gate path"))
+        path = paths(own, texts.results, tolerance)
         numbers["gate path"] = path.effects
-    nulls = {"credit": shuffled_targets(texts, effects)}
-    agreed = correlations(numbers, effects, nulls, seed)
-    return Audit(effects, numbers["update size"], agreed, drawn, path, seed)
+    if picked:
+        fitted = lens if isinstance(lens, AbstractLens) else load_lens(decoder, lens)
+        done = Stage(progress, "Methods")
+        given, reasons = numbers_of(texts, picked, fitted, n_steps, done)
+        numbers |= given
+    agreed = correlations(
+        numbers,
+        effects,
+        {"credit": shuffled_targets(texts, effects)} if shuffled else {},
+        random_weights(texts, seed, progress) if random else {},
+        reasons,
+        seed,
+    )
+    return Audit(effects, sizes, identities, agreed, drawn, path, seed)
+
+
+def _picked(methods: str | Sequence[str], manner: Manner) -> list[AbstractMethod]:
+    """The methods to hold against effects.
+
+    Raises:
+        ArgumentError: If one is unknown, or effects are not of layers.
+    """
+    if not methods:
+        return []
+    if manner.by != "layer":
+        raise ArgumentError(
+            f"`methods` are held against the effects of layers; with `by` "
+            f"{manner.by!r} there are none. Leave one of the two out."
+        )
+    return chosen_methods(methods)
+
+
+def _nulls(name: str) -> tuple[bool, bool]:
+    """Whether there are nulls of shuffled targets, and of random weights.
+
+    Raises:
+        ArgumentError: If the name is unknown.
+    """
+    if name not in NULLS:
+        raise ArgumentError(f"`nulls` is {name!r}; known are {', '.join(NULLS)}.")
+    return NULLS[name]
 
 
 def _manner(
@@ -129,9 +195,10 @@ def _manner(
 
 
 def _runs(texts: Texts, curves: bool) -> int:
-    """Forward passes that effects and curves take."""
+    """Forward passes that effects, identities and curves take."""
     n_columns = texts.n_columns
     each = n_columns + 2 + (runs_of_curves(n_columns, 3) if curves else 0)
+    each += runs_of_identities(texts.decoder.n_layers)
     return len(texts.subjects) * each
 
 

@@ -69,8 +69,40 @@ Tolerance = Annotated[
     float,
     typer.Option(help="What the gate path may be off by.", rich_help_panel=_HOW),
 ]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Also hold methods of `iglens compare` against the effects: all, or names "
+        "with commas.",
+        rich_help_panel=_HOW,
+    ),
+]
+Lens = Annotated[
+    str,
+    typer.Option(
+        help="Fitted lens of the methods that need one: auto, or a file.",
+        rich_help_panel=_HOW,
+    ),
+]
+NSteps = Annotated[
+    int,
+    typer.Option(
+        help="Steps of the methods that integrate.", min=1, rich_help_panel=_HOW
+    ),
+]
+Nulls = Annotated[
+    str,
+    typer.Option(
+        help="What correlations are compared to: shuffled (other texts' targets), "
+        "random-weights (the same architecture, untrained), both or none.",
+        rich_help_panel=_HOW,
+    ),
+]
 Seed = Annotated[
-    int, typer.Option(help="For random orders and intervals.", rich_help_panel=_HOW)
+    int,
+    typer.Option(
+        help="For random orders, weights and intervals.", rich_help_panel=_HOW
+    ),
 ]
 OutputFiles = Annotated[
     list[Path] | None,
@@ -96,6 +128,10 @@ def audit_command(
     gates: Gates = False,
     curves: Curves = False,
     tolerance: Tolerance = 1e-4,
+    methods: Methods = None,
+    lens: Lens = "logit",
+    n_steps: NSteps = 32,
+    nulls: Nulls = "shuffled",
     seed: Seed = 0,
     *,
     loading: Loading,
@@ -132,6 +168,10 @@ def audit_command(
             gates=gates,
             curves=curves,
             tolerance=tolerance,
+            methods=methods or (),
+            lens=lens,
+            n_steps=n_steps,
+            nulls=nulls,
             seed=seed,
             chat=chat,
             special_tokens=special_tokens,
@@ -148,11 +188,13 @@ def _show(found: "Audit", console: "Console") -> None:
     """The table, then the sentences."""
     from rich.text import Text
 
-    from ..report.audit import footer, heading, sentences, table
+    from ..report.audit import agreement_table, footer, heading, sentences, table
 
     console.print(Text(heading(found), style="dim"))
     console.print()
     console.print(table(found))
+    console.print()
+    console.print(agreement_table(found))
     console.print()
     for line in sentences(found):
         console.print(Text(line))

@@ -78,6 +78,13 @@ class Curve:
         return float(steps.mean())
 
 
+FLOORS = 4
+"""Noise floors that two readings of one state may differ by.
+
+The floor is measured on one way to read, at the end. Here are two, at early layers.
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class Identities:
     """What agrees by construction if blocks are taken out and states read rightly.
@@ -97,9 +104,12 @@ class Identities:
 
     @property
     def beyond(self) -> Bool[np.ndarray, " texts"]:
-        """Where a level misses by more than rounding, or a difference by twice that."""
+        """Where a level misses by more than rounding, or a difference by twice that.
+
+        Rounding being `FLOORS` noise floors.
+        """
         worst = np.abs(np.column_stack([self.readout, self.last / 2])).max(axis=1)
-        return np.asarray(worst > self.noise_floor)
+        return np.asarray(worst > FLOORS * self.noise_floor)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def correlation(
     *,
     with_last: bool,
     nulls: Float[np.ndarray, " others"] | None = None,
+    random: Float[np.ndarray, " texts"] | None = None,
+    reason: str | None = None,
     seed: int,
 ) -> Correlation:
     """How a method's order of segments agrees with that of their effects.
@@ -78,9 +80,16 @@ def correlation(
         effects: What happens without each segment.
         with_last: Whether the last layer is among the segments.
         nulls: The correlations of what cannot know the target.
+        random: Those of a model with random weights.
+        reason: Why there are no numbers of some text.
         seed: What the bootstrap draws from.
     """
     found = spearman_rows(numbers, effects)
     low, high = interval(found, seed)
-    null = float("nan") if nulls is None else mean_of(nulls)
-    return Correlation(method, with_last, found, mean_of(found), low, high, null)
+    null, untaught = (
+        float("nan") if others is None else mean_of(others)
+        for others in (nulls, random)
+    )
+    return Correlation(
+        method, with_last, found, mean_of(found), low, high, null, untaught, reason
+    )

@@ -1,6 +1,6 @@
 """An audit for people: credits beside effects, and how far their orders agree."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from rich.table import Table
@@ -17,8 +17,11 @@ KINDS = {"skip": "skipped", "mean": "replaced by its mean update"}
 
 
 def lines(audit: Audit) -> list[str]:
-    """Everything but the table, in plain lines."""
-    return [heading(audit), *sentences(audit), *footer(audit)]
+    """Everything but the table of layers, in plain lines."""
+    rows = agreement(audit)
+    width = max(len(row[0]) for row in rows)
+    agreed = [f"{name:{width}}  {'  '.join(own)}" for name, *own in rows]
+    return [heading(audit), *agreed, *sentences(audit), *footer(audit)]
 
 
 def heading(audit: Audit) -> str:
@@ -34,7 +37,7 @@ def heading(audit: Audit) -> str:
 
 
 def sentences(audit: Audit) -> Iterator[str]:
-    """Per text what each end of the model says, then the agreement of the orders."""
+    """Per text what each end of the model says, then what credits do not see."""
     for text, result in enumerate(audit.results):
         intact, removed = (
             format_level(float(side[text]), audit.unit)
@@ -44,21 +47,62 @@ def sentences(audit: Audit) -> Iterator[str]:
             f"{target_name(result.targets[0])} at {int(result.positions[0])}: {intact} "
             f"as it is, {removed} without any of them."
         )
-    yield from map(_agreement, audit.correlations)
+    yield from _reasons(audit)
     yield from _invisible(audit)
     yield from _curves(audit)
 
 
-def _agreement(one: Correlation) -> str:
-    """One correlation, with what it can be compared to."""
-    said = f"Spearman of {one.method} and effect, "
-    said += "all layers" if one.with_last else "without the last layer"
-    said += f": {one.mean:.2f}" if np.isfinite(one.mean) else ": not defined"
-    if np.isfinite(one.low):
-        said += f" (95% over texts: {one.low:.2f} to {one.high:.2f})"
-    if np.isfinite(one.null):
-        said += f"; other texts' targets {one.null:.2f}"
-    return said + "."
+def agreement(audit: Audit) -> list[list[str]]:
+    """Of every method and its nulls: correlations of all layers, and without the last.
+
+    The first line holds the heads.
+    """
+    found = [["Spearman with effect", "all layers", "without the last"]]
+    both = zip(audit.correlations[::2], audit.correlations[1::2], strict=True)
+    for whole, below in both:
+        found.append([whole.method, _mean(whole), _mean(below)])
+        for name, of in _NULLS.items():
+            pair = [of(whole), of(below)]
+            if np.isfinite(pair).any():
+                found.append([f"  {name}", *map(_rho, pair)])
+    return found
+
+
+_NULLS: dict[str, Callable[[Correlation], float]] = {
+    "other texts' targets": lambda one: one.null,
+    "random weights": lambda one: one.random,
+}
+
+
+def _mean(one: Correlation) -> str:
+    """A mean, and the interval that it may lie in."""
+    said = _rho(one.mean)
+    return f"{said} [{_rho(one.low)}, {_rho(one.high)}]" if one.low == one.low else said
+
+
+def _rho(value: float) -> str:
+    """A correlation, or dashes."""
+    return f"{value:+.2f}" if np.isfinite(value) else "--"
+
+
+def _reasons(audit: Audit) -> Iterator[str]:
+    """Why methods have no numbers of some text."""
+    known = {one.method: one.reason for one in audit.correlations if one.reason}
+    for method, reason in known.items():
+        yield f"{method}: not here, or not for every text. {visible(reason)}"
+
+
+def _identities(audit: Audit) -> str:
+    """How well agrees what agrees by construction."""
+    found = audit.identities
+    layers = ", ".join(map(str, found.layers))
+    readout, last = (float(np.abs(side).max()) for side in (found.readout, found.last))
+    word = "NOT identical" if found.beyond.any() else "Self-test"
+    return (
+        f"{word}: the model with all blocks after layers {layers} skipped differs from "
+        f"the readout there by {readout:.1g}, the effect of the last block from its "
+        f"credit by {last:.1g} (rounding: {float(found.noise_floor.max()):.1g})."
+    )
 
 
 def _invisible(audit: Audit) -> Iterator[str]:
@@ -92,6 +136,9 @@ def _curves(audit: Audit) -> Iterator[str]:
 
 def footer(audit: Audit) -> Iterator[str]:
     """What the numbers are and are not."""
+    yield _identities(audit)
+    if len(audit.results) > 1:
+        yield "In brackets: 95% of the means of texts drawn again (bootstrap)."
     yield (
         "An effect is what is lost without a segment, through all later layers; a "
         "credit is what became readable there. Models without a block are off the "
@@ -107,6 +154,17 @@ def footer(audit: Audit) -> Iterator[str]:
             f"differ by {apart:.1g}; {sum(audit.gates.runs)} runs. Its ledger (gates "
             "less credit) sums to zero."
         )
+
+
+def agreement_table(audit: Audit) -> Table:
+    """The correlations: a line for every method, and for its nulls."""
+    heads, *rows = agreement(audit)
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    for head in heads:
+        made.add_column(head, no_wrap=True)
+    for row in rows:
+        made.add_row(*map(Text, row), style="dim" if row[0].startswith(" ") else "")
+    return made
 
 
 def table(audit: Audit) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import Attribution
-from ..records.audit import Audit, Correlation, Curve
+from ..records.audit import Audit, Correlation, Curve, Identities
 from .atomic import replacing
 from .effects_form import numbers_of
 from .files import known_format
@@ -28,6 +28,7 @@ def audit_to_json(audit: Audit) -> dict[str, Any]:
             "effects": numbers_of(audit.effects),
             "gates": None if audit.gates is None else numbers_of(audit.gates),
             "ledger": None if audit.ledger is None else nulled(audit.ledger),
+            "identities": _identities(audit.identities),
             "correlations": [_correlation(one) for one in audit.correlations],
             "curves": [_curve(one) for one in audit.curves],
             "invisible": [asdict(one) for one in audit.invisible],
@@ -78,6 +79,19 @@ def _correlation(one: Correlation) -> dict[str, Any]:
         "low": one.low,
         "high": one.high,
         "null": one.null,
+        "random": one.random,
+        "reason": one.reason,
+    }
+
+
+def _identities(found: Identities) -> dict[str, Any]:
+    """What agrees by construction, and how well it does."""
+    return {
+        "layers": list(found.layers),
+        "readout": nulled(found.readout),
+        "last": nulled(found.last),
+        "noise_floor": nulled(found.noise_floor),
+        "beyond": found.beyond.tolist(),
     }
 
 
