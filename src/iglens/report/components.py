@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from ..records import Attribution
 from ..records.components import NUMBERED, Components
-from .text import format_credit, target_name
+from .text import exact_credit, target_name
 from .visible import visible
 
 PARTS, TOKENS, LAYERS = 10, 12, 3
@@ -45,7 +45,7 @@ def lines(attribution: Attribution) -> list[str]:
             told.append(f"{name}: the levels are not finite, so nothing is shared out.")
             continue
         total = attribution.credits[row].sum()
-        said = _credit(total, attribution.units[row])
+        said = exact_credit(total, attribution.units[row])
         told.append(f"{name} by {inside.by} ({said} in all):")
         told += [f"  {line}" for line in _parts(attribution, inside, row)]
         if inside.tokens is not None:
@@ -64,12 +64,12 @@ def _parts(attribution: Attribution, inside: Components, row: int) -> Iterator[s
             name += f" from {_token(attribution, source)}"
         if inside.kinds[part] == "expert" and inside.router_weights is not None:
             name += f" (router {inside.router_weights[row, part]:.2f})"
-        yield f"{_credit(inside.credits[row, part], unit)} {name}"
+        yield f"{exact_credit(inside.credits[row, part], unit)} {name}"
     largest = np.abs(inside.credits[row]).max(initial=0.0)
     rounding = min(inside.tolerance, _LITTLE * float(largest))
     for name, credit in _rest(attribution, inside, row, listed):
         if abs(credit) > rounding:
-            yield f"{_credit(credit, unit)} {name}"
+            yield f"{exact_credit(credit, unit)} {name}"
 
 
 def _n_told(inside: Components) -> int:
@@ -129,27 +129,21 @@ def _tokens(
         least = _LITTLE * np.abs(own).max()
         places = np.argsort(-np.abs(own), kind="stable")[:LAYERS].tolist()
         where = ", ".join(
-            f"{attribution.layers[at]} {_credit(own[at], unit)}"
+            f"{attribution.layers[at]} {exact_credit(own[at], unit)}"
             for at in places
             if abs(own[at]) >= least
         )
-        total = _credit(by_token[token], unit)
+        total = exact_credit(by_token[token], unit)
         yield f"  {total} from {_token(attribution, token)} (layer {where})"
     rest = by_token[order[TOKENS:]]
     if rest.any():
         more = f"{np.count_nonzero(rest):,} other tokens"
-        yield f"  {_credit(rest.sum(), unit)} from {more}"
+        yield f"  {exact_credit(rest.sum(), unit)} from {more}"
 
 
 def _token(attribution: Attribution, index: int) -> str:
     """A token of the text, with its place."""
     return f"'{visible(attribution.token_texts[index])}' at {index}"
-
-
-def _credit(value: float, unit: str) -> str:
-    """A signed credit; one digit of what would round to zero."""
-    told = format_credit(float(value), unit)
-    return told if float(told) or not value else f"{value:+.0e}"
 
 
 def _certificate(attribution: Attribution, inside: Components) -> Iterator[str]:

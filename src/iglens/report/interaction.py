@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..records.interaction import Interaction
-from .text import format_credit, target_name
+from .text import exact_credit, target_name
 
 TOLD = 5
 """Blocks that are told per row, those with the largest interaction."""
@@ -33,9 +33,9 @@ def _row(found: Interaction, row: int) -> Iterator[str]:
             continue
         layer = found.layers[index]
         alone = ", ".join(
-            f"{segment.part} {format_credit(float(found.alone[row, at]), unit)}"
+            f"{segment.part} {exact_credit(float(found.alone[row, at]), unit)}"
             for at, segment in enumerate(found.subject.segments)
             if segment.layer == layer
         )
-        extra = format_credit(float(found.interaction[row, index]), unit)
+        extra = exact_credit(float(found.interaction[row, index]), unit)
         yield f"layer {layer}: {extra} beyond the parts alone ({alone})"

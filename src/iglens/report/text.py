@@ -184,6 +184,12 @@ def format_credit(value: float, unit: str) -> str:
     return f"{value:+.3f}" if unit == "probability" else f"{value:+.2f}"
 
 
+def exact_credit(value: float, unit: str) -> str:
+    """A signed credit; one digit of what would round to zero."""
+    told = format_credit(value, unit)
+    return told if float(told) or not value else f"{value:+.0e}"
+
+
 def _step(interval: Interval) -> str:
     """The layer at which something holds."""
     return f"layer {interval.upto}" if interval.upto else "the embedding"
