@@ -53,10 +53,8 @@ def test_captums_rule_is_that_of_captum(family, n_steps):
 def test_the_gradient_estimator_is_integrated_gradients_along_every_step(family):
     decoder = tiny_decoder(family, dtype=torch.float64)
     states = decoder.trace(IDS, [len(IDS)]).states[:, 0]
-    norm, head = (
-        part(decoder.model, getattr(FAMILIES[family], name))
-        for name in ("norm", "head")
-    )
+    known = FAMILIES[family]
+    norm, head = (part(decoder.model, name) for name in (known.norm, known.head))
 
     def probability(hidden):
         logits = known.post(head(norm(hidden)))
