@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from factories import HOSTILE, make_attribution, recipes
 from hypothesis import given, settings
+from toys import tiny_decoder
 
+import iglens
 from iglens.records import Flag
+from iglens.report import components
 from iglens.report.html import SHOWN_ROWS, html_table
 
 OURS = {
@@ -186,6 +189,19 @@ def test_a_result_without_rows_is_shown_as_an_empty_table():
     assert {len(line) for line in page.lines} == {1}
 
 
-def test_notebooks_find_the_table():
+def test_notebooks_find_the_table_and_the_text():
     result = make_attribution()
-    assert result._repr_html_() == html_table(result)
+    bundle = result._repr_mimebundle_(include=None, exclude=None)
+    assert bundle == {"text/html": html_table(result), "text/plain": str(result)}
+
+
+def test_notebooks_show_what_is_inside_layers():
+    opened = iglens.explain(tiny_decoder("llama"), [3, 1, 4], by="head")
+    shown = opened._repr_mimebundle_()["text/html"]
+    page = Reader(shown)
+    assert page.open == []
+    assert page.tags <= OURS | {"details", "summary", "ul", "li"}
+    assert shown.startswith(html_table(opened))
+    inside = " ".join("".join(page.text).split())
+    for line in components.lines(opened)[:5]:
+        assert " ".join(line.split()) in inside

@@ -295,7 +295,13 @@ class Attribution:
         return summary(self)
 
     def _repr_html_(self) -> str:
-        """A table for notebooks."""
-        from ..report.html import html_table
+        """The table alone, for whoever asks for nothing else."""
+        return self._repr_mimebundle_()["text/html"]
 
-        return html_table(self)
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, str]:
+        """What notebooks show: a table, and plain text where there are no tables."""
+        from ..report.html import mime_bundle
+
+        return mime_bundle(self)

@@ -10,15 +10,25 @@ from html import escape
 import numpy as np
 
 from ..records import Attribution, Target
-from .text import verification
+from . import components
+from .text import summary, verification
 from .through_lens import lens_sentences
 from .visible import visible
 
 SHOWN_ROWS = 8
 """Rows shown side by side; more would not fit a notebook cell."""
 
+TOLD = 60
+"""Lines about what is inside layers; more would not fit either."""
+
 # Blue and orange of the Okabe-Ito palette, which colour-blind readers can tell apart.
 _GAIN, _LOSS = "0,114,178", "230,159,0"
+
+
+def mime_bundle(attribution: Attribution) -> dict[str, str]:
+    """What a notebook shows: the table, what is inside layers, and the same as text."""
+    shown = html_table(attribution) + _inside(attribution)
+    return {"text/plain": summary(attribution), "text/html": shown}
 
 
 def html_table(attribution: Attribution) -> str:
@@ -45,6 +55,18 @@ def html_table(attribution: Attribution) -> str:
             f"<p>{escape(visible(_one_line(verification(attribution))))}</p>",
             *(f"<p>⚠ {_safe(text)}</p>" for text in attribution.warnings),
         ]
+    )
+
+
+def _inside(attribution: Attribution) -> str:
+    """The largest parts of layers, if they were asked for."""
+    if attribution.components is None:
+        return ""
+    told = components.lines(attribution)
+    more = [f"{len(told) - TOLD} lines more."] if len(told) > TOLD else []
+    lines = "".join(f"<li>{_safe(line)}</li>" for line in [*told[:TOLD], *more])
+    return (
+        f"<details open><summary>Inside the layers</summary><ul>{lines}</ul></details>"
     )
 
 

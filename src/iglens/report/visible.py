@@ -2,20 +2,36 @@
 
 from unicodedata import category
 
-STACKED = 3
-"""Combining marks on one character that are shown; no script needs more."""
+STACKED = 4
+"""Combining marks on one character that are shown; scripts in use need fewer."""
 
 
 def visible(text: str) -> str:
     r"""The text with everything that does not print as a backslash escape.
 
+    Of combining marks that are piled on one character, which would cover the lines
+    around it, the first few are left and the others become one "…".
+
     Example:
-        >>> visible(chr(27))
-        '\\x1b'
+        >>> visible(chr(27)), len(visible("a" + 9 * chr(0x301)))
+        ('\\x1b', 6)
     """
+    plain = text if text.isascii() else _levelled(text)
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain
     )
+
+
+def _levelled(text: str) -> str:
+    """The text without towers of combining marks."""
+    kept, height = [], 0
+    for sign in text:
+        height = height + 1 if category(sign)[0] == "M" else 0
+        if height <= STACKED:
+            kept.append(sign)
+        elif height == STACKED + 1:
+            kept.append("…")
+    return "".join(kept)
 
 
 def marked(text: str, width: int) -> str:
@@ -27,21 +43,3 @@ def marked(text: str, width: int) -> str:
     """
     shown = visible(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥"))
     return shown if len(shown) <= width else shown[: width - 1] + "…"
-
-
-def legible(text: str, width: int) -> str:
-    r"""The text as `marked` shows it, without towers of combining marks.
-
-    Example:
-        >>> tower = "a" + 9 * chr(0x301)
-        >>> len(legible(tower, 9)), legible(tower, 9)[-1]
-        (5, '…')
-    """
-    kept, height = [], 0
-    for sign in text[: 64 * width]:
-        height = height + 1 if category(sign)[0] == "M" else 0
-        if height <= STACKED:
-            kept.append(sign)
-        elif height == STACKED + 1:
-            kept.append("…")
-    return marked("".join(kept), width)

@@ -70,11 +70,12 @@ function spec(name, lines, unit) {
   if (unit) retitle(made, unit);
   return made;
 }
-function places(made, columns, rows) {
+function places(made, columns, rows, what) {
   // every name has its place, also where there is no number to draw
   for (const layer of made.layer) {
     const { x, y } = layer.encoding ?? {};
-    if (x?.field === "x") x.scale = { ...x.scale, domain: columns };
+    if (x?.field === "x") Object.assign(x, { scale: { ...x.scale, domain: columns }, title: what === "token" ? null : what });
+    for (const tip of layer.encoding?.tooltip ?? []) if (tip.field === "x") tip.title = what;
     if (y?.field === "y") y.scale = { ...y.scale, domain: rows };
   }
   return made;
@@ -124,7 +125,7 @@ async function drawMap() {
   drawnFirst = state.first;
   made.layer.push(box("map"));
   made.datasets.chosen = chosenCell();
-  places(made, rows.map((r) => D.rows[r].label), D.names);
+  places(made, rows.map((r) => D.rows[r].label), D.names, "token");
   const height = Math.max(120, Math.min(S * 15, 1100));
   const words = `Heat map of credits: ${rows.length} tokens across, ${S} steps down. The table below has every number.`;
   const view = await draw("map", made, { height, canvas: rows.length * S > 1500, most: MARGIN + 90 * rows.length }, words);
@@ -230,7 +231,7 @@ async function drawGrid(id, names) {
     text: v === null ? "not listed" : credit(v, unit), odd: null, shown: room >= NUMBER && Math.abs(v) >= 0.02 * largest })));
   const order = lines.filter((l) => l.value !== null).sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, 5);
   const words = `Heat map, largest: ${order.map((l) => `${l.x} in layer ${l.y} ${l.text}`).join(", ")}.`;
-  await draw(id, places(spec("map", lines), labels, layers), { height: Math.max(80, Math.min(900, layers.length * 14)), canvas: lines.length > 1500, most: MARGIN + 90 * values.length }, words);
+  await draw(id, places(spec("map", lines), labels, layers, id === "heads" ? "head" : "token"), { height: Math.max(80, Math.min(900, layers.length * 14)), canvas: lines.length > 1500, most: MARGIN + 90 * values.length }, words);
   whenOpen(`${id}-table`, (into) => table(into, ["layer", ...labels],
     layers.map((layer, s) => [layer, ...values.map((column) => (column[s] === null ? "" : credit(column[s], unit)))])));
 }

@@ -163,7 +163,7 @@ def bar_chart(data: Data, unit: str, n: int, theme: Theme) -> alt.LayerChart:
     )
     rects = base.mark_bar(aria=False, height={"band": 0.72}).encode(x=x, color=colours)
     numbers = end_numbers(base, x, "credit", theme)
-    zero = alt.Chart().mark_rule(color=theme.soft, strokeWidth=0.7)
+    zero = alt.Chart().mark_rule(aria=False, color=theme.soft, strokeWidth=0.7)
     return layered(
         rects, *numbers, zero.encode(x=alt.datum(0)), width=420, height=max(40, n * 19)
     )

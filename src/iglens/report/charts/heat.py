@@ -43,6 +43,7 @@ class Look:
         kind: "credit" (diverging, symmetric about 0) or "level" (sequential).
         domain: Values at both ends of the colours; None for those of the data.
         digits: Whether cells show their numbers.
+        key: Whether to draw a legend.
         upright: Whether names of columns are short enough to stand side by side.
     """
 
@@ -53,6 +54,7 @@ class Look:
     kind: Literal["credit", "level"] = "credit"
     domain: tuple[float, float] | None = None
     digits: bool = False
+    key: bool = True
     upright: bool = False
 
 
@@ -89,18 +91,20 @@ def heat(data: Data, look: Look, theme: Theme) -> alt.LayerChart:
         alt.Tooltip("x:N", title=look.columns),
         alt.Tooltip("y:N", title=look.rows),
         alt.Tooltip("text:N", title=look.legend),
-        alt.Tooltip("odd:N", title="note"),
     ]
+    noted = [*tips, alt.Tooltip("odd:N", title="note")]
     base = alt.Chart(source(data)).encode(x=x, y=y)
     tiles = base.mark_rect(aria=False).encode(color=_colour(look, theme), tooltip=tips)
     odd = base.transform_filter("isValid(datum.odd)")
-    holes = odd.mark_rect(aria=False, fill=theme.odd).transform_filter(
-        "!isValid(datum.value)"
+    holes = (
+        odd.transform_filter("!isValid(datum.value)")
+        .mark_rect(aria=False, fill=theme.odd)
+        .encode(tooltip=noted)
     )
     signs = odd.mark_text(aria=False, fontWeight="bold", color=theme.ink)
-    layers = [tiles, holes, signs.encode(text=alt.value(ODD_SIGN), tooltip=tips)]
+    layers = [tiles, holes, signs.encode(text=alt.value(ODD_SIGN), tooltip=noted)]
     if look.digits:
-        layers.append(_digits(base, look, theme))
+        layers.append(_digits(base, look, theme).encode(tooltip=tips))
     return layered(
         *layers,
         width=_span(columns, 46 if look.digits else 20, WIDEST),
@@ -124,7 +128,7 @@ def _span(n: int, step: int, most: int) -> int:
 def _colour(look: Look, theme: Theme) -> alt.Color:
     """Diverging about 0, or from little to much."""
     legend = None  # a page has its own
-    if look.legend:
+    if look.key:
         legend = alt.Legend(title=look.legend.split(" · "), gradientLength=140)
     if look.kind == "level":
         low, high = look.domain or (0.0, 1.0)

@@ -133,13 +133,13 @@ def waterfall_chart(data: Data, unit: str, n: int, theme: Theme) -> alt.LayerCha
         alt.Tooltip("credit:Q", title="credit", format="+.4g"),
         alt.Tooltip("start:Q", title="from", format=".4g"),
         alt.Tooltip("end:Q", title="to", format=".4g"),
-        alt.Tooltip("odd:N", title="note"),
     ]
+    noted = [*tips, alt.Tooltip("odd:N", title="note")]
     x = alt.X(
         "start:Q",
         title=unit,
         axis=alt.Axis(grid=True, tickCount=5, domain=False, ticks=False),
-        scale=alt.Scale(zero=False, padding=34),
+        scale=alt.Scale(zero=False, padding=48),
     )
     colours = alt.Color(
         "kind:N",
@@ -166,6 +166,6 @@ def waterfall_chart(data: Data, unit: str, n: int, theme: Theme) -> alt.LayerCha
     odd = (
         base.transform_filter("isValid(datum.odd)")
         .mark_text(aria=False, fontWeight="bold", align="left", color=theme.ink)
-        .encode(x=alt.value(4), text=alt.value(ODD_SIGN), tooltip=tips)
+        .encode(x=alt.value(4), text=alt.value(ODD_SIGN), tooltip=noted)
     )
     return layered(bars, ends, numbers, odd, width=460, height=min(n * 15, 1100))

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from ...records import Attribution, Segment, Subject, Target
 from ..text import UNIT_WORDS, model_name
-from ..visible import legible, visible
+from ..visible import marked, visible
 
 SHOWN = 18
 """Characters of a token's text that a chart shows."""
@@ -45,7 +45,7 @@ def shown(text: str, width: int = SHOWN) -> str:
         >>> shown(" Paris"), shown("\n")
         ('·Paris', '\\n')
     """
-    return legible(text, width).translate(_SIGNS)
+    return marked(text, width).translate(_SIGNS)
 
 
 def token_labels(texts: Sequence[str]) -> list[str]:

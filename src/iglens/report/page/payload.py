@@ -16,7 +16,7 @@ from ..charts.words import (
 )
 from ..newcomer import first_sentence
 from ..text import format_level, target_name
-from ..visible import legible
+from ..visible import marked
 from .further import Budget, parts_of, rivals_of
 
 MOST_CELLS = 200_000
@@ -46,7 +46,7 @@ def payload(result: Attribution) -> dict[str, Any]:
         "mixed": len(set(units)) > 1,
         "observed": result.estimator == "observed",
         "lens": result.lens != "logit",
-        "text": [legible(text, TOKEN) for text in result.token_texts],
+        "text": [marked(text, TOKEN) for text in result.token_texts],
         "rows": [
             _row(shown_path, row, label, scale)
             for row, (label, scale) in enumerate(zip(labels, scales, strict=True))
@@ -93,7 +93,7 @@ def _row(result: Attribution, row: int, label: str, scale: float) -> dict[str, A
     flags = [flag for flag in result.flags if flag.row == row and flag.point is None]
     return {
         "label": label,
-        "token": legible(target.name, TOKEN),
+        "token": marked(target.name, TOKEN),
         "title": _title(target),
         "name": target_name(target) if target.of_tokens else target.name,
         "at": int(result.positions[row]),
@@ -115,7 +115,7 @@ def _title(target: Target) -> str:
     """A target for the headline: without the space in front, where words have one."""
     if target.kind != "token" or not target.text.strip():
         return target_name(target)
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{legible(target.text.strip(), 40)}" + (
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{marked(target.text.strip(), 40)}" + (
         "\N{RIGHT DOUBLE QUOTATION MARK}"
     )
 

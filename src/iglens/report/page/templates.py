@@ -25,12 +25,13 @@ def templates() -> dict[str, dict[str, Any]]:
 def _charts(theme: Theme) -> dict[str, Chart]:
     """One chart of every kind that the page draws."""
     look = Look(
-        columns="",
+        columns="token",
         rows="layer",
-        legend="",
+        legend="credit",
         names=([], []),
         domain=(-1.0, 1.0),
         digits=True,
+        key=False,
     )
     return {
         "map": heat(DATA, look, theme),
