@@ -65,9 +65,9 @@ def compare_command(
 ) -> None:
     """Run several attribution methods on one token and show what each adds up to.
 
-    The token is the one the model would say next, or --target. Every method runs by
-    itself; its passes through the model and the head are counted, not estimated. The
-    audit, which skips every layer once, is counted apart.
+    The token is the one the model would say next, or --target. Every method runs
+    by itself; its passes through the model and the head are counted, not
+    estimated. The audit, which skips every layer once, is counted apart.
     Files end in .html, .md, .csv (the table) or .json.
     """
     from ..records.comparison import Comparison
