@@ -7,7 +7,7 @@ import torch
 from accelerate import dispatch_model
 from families import TEXT, Handmade, build, full_logits, some_ids, tokenizer
 
-from iglens import Decoder, explain
+from iglens import Decoder, audit, compare, explain, gates
 
 FAR = second_device.NAME
 IDS = some_ids()
@@ -90,22 +90,61 @@ def a_model_on_another_device_is_explained_there():
         assert len(far.generate(IDS, 3)) == 3
 
 
+def places_of(pattern):
+    """Where every module lies."""
+    return [FAR if letter == "f" else "cpu" for letter in pattern]
+
+
+def spread(pattern=PATTERNS[0]):
+    """A model over both devices."""
+    places = dict(zip(MODULES, places_of(pattern), strict=True))
+    return dispatch_model(build("llama"), places, main_device="cpu", force_hooks=True)
+
+
 def a_model_spread_over_two_devices_is_one_model():
     expected = explain(Decoder(build("llama")), IDS, **EVERY)
     for pattern in PATTERNS:
-        places = [FAR if letter == "f" else "cpu" for letter in pattern]
-        model = dispatch_model(
-            build("llama"),
-            dict(zip(MODULES, places, strict=True)),
-            main_device="cpu",
-            force_hooks=True,
-        )
+        model, places = spread(pattern), places_of(pattern)
         assert {weight.device.type for weight in model.parameters()} == {FAR, "cpu"}
         decoder = Decoder(model)
         assert decoder.readout.kind == "explicit"
         assert_same(explain(decoder, IDS, **EVERY), expected, pattern)
         last_block = places[MODULES.index("model.layers.2")]
         assert decoder.trace(IDS, [3, 5]).states.device.type == last_block
+
+
+def blocks_are_gated_wherever_they_lie():
+    asked = {"target": 5, "tolerance": 1e-5}
+    audited = {"ablation": "mean", "gates": True, "curves": True, "nulls": "both"}
+    near = Decoder(build("llama"))
+    for make in (lambda: build("llama").to(FAR), spread, lambda: spread(PATTERNS[3])):
+        far = Decoder(make())
+        for by in ("layer", "sublayer"):
+            here, there = (
+                gates(decoder, IDS, by=by, **asked) for decoder in (near, far)
+            )
+            np.testing.assert_allclose(there.effects, here.effects, atol=1e-5)
+            here, there = (
+                audit(decoder, [IDS, IDS[:5]], by=by, **asked, **audited)
+                for decoder in (near, far)
+            )
+            for field in ("effects", "gates"):
+                one, other = (getattr(side, field).effects for side in (there, here))
+                np.testing.assert_allclose(one, other, atol=1e-5)
+            assert not there.identities.beyond.any()
+
+
+def every_method_runs_where_the_model_lies():
+    here, there = (
+        compare(decoder, IDS, target=5, n_steps=4)
+        for decoder in (Decoder(build("llama")), Decoder(build("llama").to(FAR)))
+    )
+    for one, other in zip(there.entries, here.entries, strict=True):
+        assert (one.found is None) == (other.found is None), one.reason
+        if one.found is not None:
+            np.testing.assert_allclose(
+                one.found.values, other.found.values, atol=1e-5, err_msg=one.name
+            )
 
 
 class Split(Handmade):
@@ -131,3 +170,5 @@ def main():
     a_model_on_another_device_is_explained_there()
     a_model_spread_over_two_devices_is_one_model()
     a_forward_that_moves_its_states_itself_is_read_right()
+    blocks_are_gated_wherever_they_lie()
+    every_method_runs_where_the_model_lies()

@@ -126,6 +126,8 @@ def test_numbers_that_are_none_are_null_and_marked(several, tmp_path):
     Draft202012Validator(SCHEMA).validate(document)
     assert document["values"][0][1] is None
     assert odd.certified.tolist() == [False, True]
+    apart = replace(several, closed=np.zeros(2), apart=np.array([1e-5, 1e-3]))
+    assert apart.certified.tolist() == [True, False]
     assert "nan" in odd.text("md")
 
 

@@ -305,7 +305,7 @@ class _Passing:
             part = next(part for part in plan.parts if part.site == site)
             self.vectors.append(tensor * part.site_scale)
             return
-        changed = self._next(self.before, tensor.clone())
+        changed = self._next(self.before.to(tensor.device), tensor.clone())
         if changed is not None:
             tensor.copy_(changed)
         self.before = tensor.clone()
