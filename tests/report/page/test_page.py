@@ -161,6 +161,16 @@ def test_lists_that_do_not_fit_are_left_out_and_said_to_be():
     assert budget.take(2)
 
 
+def test_a_page_opens_with_the_first_token_that_moves():
+    result = make_attribution(rows=3, n_layers=3)
+    levels = result.levels.copy()
+    levels[0] = 0.5
+    still = replace(result, levels=levels, credits=np.diff(levels))
+    assert payload(still)["first"] == 1
+    assert payload(result)["first"] == 0
+    assert payload(still.select([0]))["first"] == 0
+
+
 def test_marked_cells_reach_the_page():
     result = make_attribution(rows=2, n_layers=3, holes=[(1, 2, np.nan)])
     data = payload(result)

@@ -15,10 +15,11 @@ const isDark = () => {
   const t = document.documentElement.dataset.theme;
   return t === "dark" || (t === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
 };
-const minus = (text) => text.replace("-", "−");
+const minus = (text) => text.replaceAll("-", "−");
 function credit(v, unit) {
   if (v === null) return "no number";
-  const text = v.toFixed(unit === "probability" ? 3 : 2);
+  let text = v.toFixed(unit === "probability" ? 3 : 2);
+  if (v !== 0 && Number(text) === 0) text = v.toExponential(0);
   return minus(v < 0 ? text : "+" + text);
 }
 function level(v, unit) {
@@ -248,7 +249,7 @@ function drawStrip() {
     for (const r of here) pieces.append(tokenButton(r));
   }
   $("strip").replaceChildren(pieces);
-  if (D.rows.some((row) => row.unit === "probability")) $("shade-key").textContent = "The darker, the likelier to the model.";
+  if (D.rows.some((row) => row.unit === "probability")) $("shade-key").textContent = "The stronger the colour, the likelier to the model.";
 }
 function tokenButton(r) {
   const row = D.rows[r], made = node("button", row.inText ? D.text[row.at].replaceAll("␣", " ") : row.token.replaceAll("␣", " "), { type: "button", tabindex: "-1",
@@ -339,7 +340,7 @@ for (const place of document.querySelectorAll(".save")) {
 }
 
 function drawKey() {
-  const ends = D.mixed ? ["the largest loss", "the largest gain of its unit"] : [1, -1].map((sign) => {
+  const ends = D.mixed ? ["most", "most, each in its unit,"] : [1, -1].map((sign) => {
     const most = Math.max(...D.rows.map((row) => row.scale));
     return credit(-sign * most, D.rows[0].unit);
   });
@@ -360,9 +361,10 @@ addEventListener("resize", () => {
 });
 if (N) {
   drawStrip(); drawKey();
-  state.seg = best(0);
-  buttons[0].setAttribute("aria-pressed", "true");
-  buttons[0].setAttribute("tabindex", "0");
+  state.row = D.first;
+  state.seg = best(D.first);
+  buttons[D.first].setAttribute("aria-pressed", "true");
+  buttons[D.first].setAttribute("tabindex", "0");
   head(); say(); unveil();
   if (N === 1) {
     // a map of one token says what its waterfall says: the rivals take its place

@@ -10,7 +10,15 @@ from ...records import Attribution
 from ...records.components import NUMBERED, Components
 from ..text import format_credit
 from .theme import Chart, Data, Theme, layered, source, titled
-from .words import distinct, finite, method_words, named, shown, unit_words
+from .words import (
+    credit_words,
+    distinct,
+    finite,
+    method_words,
+    named,
+    shown,
+    unit_words,
+)
 
 LISTED = 14
 """So many parts get a bar of their own."""
@@ -122,16 +130,10 @@ def bars(pairs: Sequence[tuple[str, float]], unit: str) -> list[dict[str, object
             "y": name,
             "credit": finite(credit),
             "kind": "adds" if credit >= 0 else "takes",
-            "text": _told(credit, unit),
+            "text": credit_words(credit, unit),
         }
         for name, (_, credit) in zip(names, pairs, strict=True)
     ]
-
-
-def _told(credit: float, unit: str) -> str:
-    """A signed credit; one digit of what would round to zero."""
-    told = format_credit(credit, unit)
-    return told if not np.isfinite(credit) or float(told) else f"{credit:+.0e}"
 
 
 def bar_chart(data: Data, unit: str, n: int, theme: Theme) -> alt.LayerChart:
@@ -154,7 +156,7 @@ def bar_chart(data: Data, unit: str, n: int, theme: Theme) -> alt.LayerChart:
         "credit:Q",
         title=f"credit, {unit}",
         axis=alt.Axis(tickCount=5, domain=False, ticks=False),
-        scale=alt.Scale(padding=56),
+        scale=alt.Scale(nice=False, padding=56),
     )
     colours = alt.Color(
         "kind:N",

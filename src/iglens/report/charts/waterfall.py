@@ -5,10 +5,11 @@ import numpy as np
 
 from ...records import Attribution
 from ..cells import lines_of, scales_of
-from ..text import format_credit, format_level, sentence
+from ..text import format_level, sentence
 from .theme import Chart, Data, Theme, layered, source, titled
 from .words import (
     ODD_SIGN,
+    credit_words,
     finite,
     method_words,
     named,
@@ -106,7 +107,7 @@ def _step(
         "end": finite(end) if known else None,
         "credit": finite(credit),
         "kind": ("adds" if credit >= 0 else "takes") if known else "odd",
-        "text": format_credit(credit, unit) if told else "",
+        "text": credit_words(credit, unit) if told else "",
         "odd": "; ".join(reasons) or None,
     }
 
@@ -139,7 +140,7 @@ def waterfall_chart(data: Data, unit: str, n: int, theme: Theme) -> alt.LayerCha
         "start:Q",
         title=unit,
         axis=alt.Axis(grid=True, tickCount=5, domain=False, ticks=False),
-        scale=alt.Scale(zero=False, padding=48),
+        scale=alt.Scale(zero=False, nice=False, padding=48),
     )
     colours = alt.Color(
         "kind:N",

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ...records import Attribution, Segment, Subject, Target
-from ..text import UNIT_WORDS, model_name
+from ..text import UNIT_WORDS, format_credit, model_name
 from ..visible import marked, visible
 
 SHOWN = 18
@@ -157,6 +157,19 @@ def odd_levels(result: Attribution) -> dict[tuple[int, int], str]:
 def unit_words(unit: str) -> str:
     """A unit, for an axis."""
     return visible(UNIT_WORDS.get(unit, unit))
+
+
+def credit_words(value: float, unit: str) -> str:
+    """A signed credit; one digit of what would round to zero.
+
+    Example:
+        >>> credit_words(0.25, "probability"), credit_words(-2e-7, "probability")
+        ('+0.250', '-2e-07')
+    """
+    told = format_credit(value, unit)
+    if not np.isfinite(value) or not value or float(told):
+        return told
+    return f"{value:+.0e}"
 
 
 def finite(value: float) -> float | None:

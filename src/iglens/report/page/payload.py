@@ -43,6 +43,7 @@ def payload(result: Attribution) -> dict[str, Any]:
         "start": start_label(result),
         "parts": [segment.is_part for segment in shown_path.segments],
         "group": group,
+        "first": first_row(shown_path),
         "mixed": len(set(units)) > 1,
         "observed": result.estimator == "observed",
         "lens": result.lens != "logit",
@@ -59,6 +60,12 @@ def payload(result: Attribution) -> dict[str, Any]:
         "rivals": rivals_of(shown_path, budget),
         "inside": parts_of(shown_path, budget),
     }
+
+
+def first_row(result: Attribution) -> int:
+    """The row a page opens with: the first that the layers change at all."""
+    moved = (row for row, d in enumerate(result.depths) if d.commit is not None)
+    return next(moved, 0)
 
 
 def binned(result: Attribution) -> tuple[Attribution, int]:
