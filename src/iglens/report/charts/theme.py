@@ -2,8 +2,9 @@
 
 Blue adds and orange takes, as everywhere in this package; both, and the colours of
 rivals, are Okabe and Ito's (jfly.uni-koeln.de/color), which colour-blind readers tell
-apart. Levels run from the paper's colour along YlGnBu (ColorBrewer 2), or on a dark
-screen along viridis: lightness is monotone, so a grey print keeps the order.
+apart, darker or lighter where the paper needs it. Levels run from the paper's colour
+along YlGnBu (ColorBrewer 2), or on a dark screen along viridis: lightness is monotone,
+so a grey print keeps the order.
 """
 
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ LIGHT = Theme(
     level="#8c959f",
     odd="#c9ced4",
     ramp=("#f6f7f8", "#c7e9b4", "#41b6c4", "#225ea8", "#081d58"),
-    others=("#d55e00", "#009e73", "#cc79a7", "#b08c00", "#56b4e9", "#57606a"),
+    others=("#d55e00", "#008f68", "#b5588c", "#957700", "#57606a"),
 )
 
 DARK = Theme(
@@ -86,7 +87,7 @@ DARK = Theme(
     level="#77808b",
     odd="#4a515b",
     ramp=("#20252c", "#3b4a7d", "#21908d", "#6ccd5a", "#fde725"),
-    others=("#f0883e", "#2fc498", "#e39ac1", "#e6c84a", "#9fb9d0", "#a3abb5"),
+    others=("#f0883e", "#2fc498", "#e39ac1", "#e6c84a", "#a3abb5"),
 )
 
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
