@@ -44,10 +44,10 @@ if TYPE_CHECKING:  # what readers and type checkers see
     from .readout.lens import AffineLens, LogitLens
     from .readout.linear import LinearReadout
     from .records import ENTROPY, KL_TO_FINAL, Attribution, Examination, Segment, Target
+    from .records.audit import Audit
     from .records.comparison import Comparison
     from .records.components import Components
     from .records.difference import Difference, diff
-    from .records.audit import Audit
     from .records.effects import Effects
     from .records.replay import Replay
     from .trace import Trace
