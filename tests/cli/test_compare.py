@@ -112,7 +112,7 @@ def test_without_an_audit_there_is_no_agreement(tiny_folder, capsys):
     ("arguments", "match"),
     [
         (["--methods", "nothing"], "known are all, ig-lens"),
-        (["-o", "table.png"], ".html, .md, .csv, .json"),
+        (["-o", "table.gif"], ".html, .md, .csv, .json"),
         (["--target", "@entropy"], "neither"),
         (["--answer", " Rome is"], "one token"),
     ],

@@ -109,7 +109,7 @@ OutputFiles = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="File to write: .json, .csv, .parquet; repeatable.",
+        help="File to write: .json, .csv, .parquet, .svg, .png, .pdf; repeatable.",
         rich_help_panel=_OUT,
     ),
 ]
@@ -148,9 +148,12 @@ def audit_command(
     own; its effect is what the token loses. Credits say where a token became readable,
     effects what it depends on: they may disagree, and where they do is listed.
     """
+    from ..records.audit import Audit
+    from ..report.documents import PICTURES
     from ..storage.audit_form import AUDIT_FORMATS
 
-    outputs = checked_outputs(output or [], output_format, AUDIT_FORMATS)
+    known = [*AUDIT_FORMATS, *PICTURES]
+    outputs = checked_outputs(output or [], output_format, known)
     texts, chosen = [parse_prompt(text) for text in prompts], parse_unit(unit)
     quiet_libraries()
     decoder = loading.decoder(model, quiet=quiet)
@@ -178,10 +181,8 @@ def audit_command(
             strict=strict,
             progress=progress,
         )
-    from ..storage.audit_form import save_audit
-
     talk = warned(found.warnings)
-    deliver(found, outputs, save_audit, _show, talk, as_json=as_json, quiet=quiet)
+    deliver(found, outputs, Audit.save, _show, talk, as_json=as_json, quiet=quiet)
 
 
 def _show(found: "Audit", console: "Console") -> None:

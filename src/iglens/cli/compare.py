@@ -68,13 +68,14 @@ def compare_command(
     The token is the one the model would say next, or --target. Every method runs
     by itself; its passes through the model and the head are counted, not
     estimated. The audit, which skips every layer once, is counted apart.
-    Files end in .html, .md, .csv (the table) or .json.
+    Files end in .html, .md, .csv (the table), .json, .svg, .png or .pdf.
     """
     from ..records.comparison import Comparison
     from ..report.comparison import render
+    from ..report.documents import PICTURES
     from ..storage.comparison_form import FORMATS
 
-    outputs = checked_outputs(output or [], output_format, FORMATS)
+    outputs = checked_outputs(output or [], output_format, [*FORMATS, *PICTURES])
     text, dtype = parse_prompt(prompt), parse_precision(precision)
     timer = Profile(enabled=profile)
     quiet_libraries()

@@ -235,15 +235,28 @@ class Audit:
 
         return audit_to_json(self)
 
-    def save(self, path: str | Path) -> None:
-        """Write it as `.json`, or as a table: `.csv` or `.parquet`.
+    def save(self, path: str | Path, file_format: str | None = None) -> None:
+        """Write it as `.json`, as a table (`.csv`, `.parquet`), or as a picture.
+
+        Args:
+            path: Where to; `.svg`, `.png` and `.pdf` are pictures.
+            file_format: One of them, without its dot, for a path that has another.
 
         Raises:
             OutputError: If the extension is unknown or the place not writable.
         """
+        from ..report.documents import PICTURES
         from ..storage.audit_form import save_audit
 
-        save_audit(self, Path(path))
+        place = Path(path)
+        chosen = file_format or place.suffix.removeprefix(".")
+        if (extension := f".{chosen.lower()}") in PICTURES:
+            from ..report.charts.files import picture_bytes
+            from ..storage.atomic import write_whole
+
+            write_whole(place, picture_bytes(self.figure(), extension))
+            return
+        save_audit(self, place, file_format)
 
     def __str__(self) -> str:
         """The correlations, and the invisible work."""

@@ -279,15 +279,24 @@ class Comparison:
         return writers[file_format](self)
 
     def save(self, path: str | Path, file_format: str | None = None) -> None:
-        """Write it; the format follows from the extension unless it is named.
+        """Write it, also as a picture (`.svg`, `.png`, `.pdf`).
+
+        The format follows from the extension unless it is named.
 
         Raises:
             OutputError: If the format is unknown or the place not writable.
         """
+        from ..report.documents import PICTURES
         from ..storage.comparison_form import write_text
 
         place = Path(path)
         chosen = file_format or place.suffix.removeprefix(".")
+        if (extension := f".{chosen.lower()}") in PICTURES:
+            from ..report.charts.files import picture_bytes
+            from ..storage.atomic import write_whole
+
+            write_whole(place, picture_bytes(self.figure(), extension))
+            return
         write_text(self.text(chosen.lower()), place)
 
     def __str__(self) -> str:

@@ -15,6 +15,10 @@ DOCUMENTS: dict[str, str] = {
 """Every extension a result can be shown in, and what it is for."""
 
 
+PICTURES = (".svg", ".png", ".pdf")
+"""Those of them that are one chart."""
+
+
 def writers(
     kind: str | None = None, row: int = 0, theme: str = "light"
 ) -> dict[str, Callable[[Attribution], bytes]]:
@@ -29,7 +33,7 @@ def writers(
         extension: partial(
             _picture, extension=extension, kind=kind, row=row, theme=theme
         )
-        for extension in (".svg", ".png", ".pdf")
+        for extension in PICTURES
     }
     return {".html": _page, ".md": _markdown, **drawn}
 

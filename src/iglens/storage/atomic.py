@@ -35,6 +35,16 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"Cannot write {path}: {reason(error)}.") from error
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        OutputError: If the place is not writable.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def _finish(temporary: Path, place: Path) -> None:
     """Force it to the disk, with the rights of what it replaces, and rename it."""
     with temporary.open("rb+") as file:

@@ -7,8 +7,8 @@ import pytest
 from factories import HOSTILE, make_attribution
 
 from iglens.errors import OutputError
-from iglens.report.charts.files import PICTURES, SCALE
-from iglens.report.documents import DOCUMENTS, writers
+from iglens.report.charts.files import SCALE
+from iglens.report.documents import DOCUMENTS, PICTURES, writers
 
 BEGIN = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF"}
 

@@ -115,6 +115,15 @@ def test_a_comparison_has_a_panel_for_every_method_that_is_here(comparison):
         assert marks == ("line" if entry.found.kind == "reading" else "bar")
 
 
+@pytest.mark.parametrize("name", ["comparison", "audited"])
+def test_they_save_themselves_as_pictures(request, tmp_path, name):
+    record = request.getfixturevalue(name)
+    record.save(tmp_path / "x.svg")
+    record.save(tmp_path / "x.picture", "pdf")
+    assert (tmp_path / "x.svg").read_bytes() == picture_bytes(record.figure(), ".svg")
+    assert (tmp_path / "x.picture").read_bytes().startswith(b"%PDF")
+
+
 def test_an_audit_has_a_dot_for_every_number(audited):
     spec = audited.figure().to_dict()
     data = max(spec["datasets"].values(), key=len)

@@ -7,9 +7,6 @@ boxes; a chart's own words are in Latin, so that this only touches tokens.
 
 from .theme import Chart
 
-PICTURES = (".svg", ".png", ".pdf")
-"""Extensions of pictures."""
-
 SCALE = 2.0
 """Pixels of a PNG per pixel of the chart."""
 
@@ -19,7 +16,7 @@ def picture_bytes(chart: Chart, extension: str) -> bytes:
 
     Args:
         chart: What to draw.
-        extension: One of `PICTURES`.
+        extension: ".svg", ".png" or ".pdf".
     """
     import altair
     import vl_convert
