@@ -43,7 +43,7 @@ def _charts(theme: Theme) -> dict[str, Chart]:
 
 def _spec(chart: Chart, theme: Theme) -> dict[str, Any]:
     """The chart as a page wants it: without a frame of its own."""
-    spec: dict[str, Any] = dressed(chart, theme).to_dict()
+    spec: dict[str, Any] = dressed(chart, theme).to_dict(validate=False)
     spec["background"] = "transparent"
     spec["config"]["padding"] = 4
     return spec
