@@ -335,6 +335,14 @@ def test_a_result_of_nothing_says_so(visit):
     assert "nothing was explained" in page.text("#says")
 
 
+def test_through_a_lens_the_table_says_what_the_block_wrote(visit):
+    result = a_result(lens="ridge")
+    heads, *lines = visit(result).table("waterfall")
+    assert heads[4] == "written by the block"
+    shown = [float(line[4].replace(MINUS, "-")) for line in lines]
+    np.testing.assert_allclose(shown, result.writes[0], atol=5.1e-4)
+
+
 def test_odd_cells_are_crossed_and_told(visit):
     page = visit(a_result(holes=[(1, 3, np.nan)]))
     assert "\N{MULTIPLICATION SIGN}" in page.page.locator("#map").inner_text()

@@ -67,6 +67,10 @@ def test_gains_and_losses_are_those_of_the_layers_that_move(flow):
     wanted = [str(s.layer) for s, m in zip(flow.subject.segments, moved, strict=True)
               if m > MATTERS * moved.sum()]  # fmt: skip
     assert list(dict.fromkeys(line["layer"] for line in shown)) == wanted
+    levels = flow.levels.copy()
+    levels[0, 1] = levels[0, 0] + 1e-3 * moved.sum()  # one layer with next to nothing
+    quiet = gains_and_losses(replace(flow, levels=levels), 0)
+    assert str(flow.subject.segments[0].layer) not in {x["layer"] for x in quiet}
     numbers = {
         round(float(x), 12) for a in (flow.gains, flow.losses) for x in a[0].flat
     }

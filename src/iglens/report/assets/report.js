@@ -6,6 +6,7 @@ const { data: D, specs: SPECS } = JSON.parse(document.getElementById("data").tex
 const $ = (id) => document.getElementById(id);
 const N = D.rows.length, S = D.names.length;
 const CELL = 15, NUMBER = 44, MARGIN = 74, MOST = 120;
+const LARGEST = D.rows.reduce((most, row) => Math.max(most, row.scale), 0);
 const state = { row: 0, seg: S - 1, first: 0, only: false };
 const views = {}, turn = {};
 const oddCredit = new Map(D.odd.map(([r, s, why]) => [r * S + s, why]));
@@ -105,7 +106,7 @@ function mapLines(rows) {
   const wide = ($("map-box").clientWidth - MARGIN) / rows.length >= NUMBER;
   const lines = [];
   for (const r of rows) {
-    const row = D.rows[r], scale = D.mixed ? row.scale : Math.max(...D.rows.map((x) => x.scale));
+    const row = D.rows[r], scale = D.mixed ? row.scale : LARGEST;
     for (let s = 0; s < S; s++) {
       const v = D.credits[r][s], share = v === null ? null : v / scale;
       lines.push({ x: row.label, y: D.names[s], value: share, text: credit(v, row.unit), odd: oddCredit.get(r * S + s) ?? null,
@@ -340,10 +341,7 @@ for (const place of document.querySelectorAll(".save")) {
 }
 
 function drawKey() {
-  const ends = D.mixed ? ["most", "most, each in its unit,"] : [1, -1].map((sign) => {
-    const most = Math.max(...D.rows.map((row) => row.scale));
-    return credit(-sign * most, D.rows[0].unit);
-  });
+  const ends = D.mixed ? ["most", "most, each in its unit,"] : [-1, 1].map((sign) => credit(sign * LARGEST, D.rows[0].unit));
   const ramp = node("span", undefined, { class: "ramp" });
   $("key").replaceChildren(node("span", `takes ${ends[0]}`), ramp, node("span", `${ends[1]} adds`), node("span", D.odd.length ? "× flagged or no number" : ""));
   $("group").textContent = D.group > 1 ? `To keep this page small, credits of ${D.group} neighbouring layers are added up; the saved result has each.` : "";

@@ -108,7 +108,9 @@ def source(data: Data) -> alt.Data:
     """The lines, or where a page will find them, as Altair wants them."""
     if isinstance(data, str):
         return alt.NamedData(name=data)
-    return alt.InlineData(values=data)
+    inline = alt.InlineData(values=[])
+    inline.values = data  # not through the constructor, which checks line by line
+    return inline
 
 
 def layered(
