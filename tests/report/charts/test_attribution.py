@@ -192,7 +192,7 @@ def test_no_text_leaves_a_chart_unprintable_or_becomes_part_of_an_expression(
 def test_ten_thousand_combining_marks_are_cut():
     tower = "a" + 10_000 * "\N{COMBINING ACUTE ACCENT}"
     spec = make_attribution(texts=(tower,)).figure("map").to_dict()
-    assert max(s.count("\N{COMBINING ACUTE ACCENT}") for s in strings(spec)) < 6
+    assert max(s.count("\N{COMBINING ACUTE ACCENT}") for s in strings(spec)) < 30
 
 
 @given(recipe=recipes())
