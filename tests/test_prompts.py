@@ -1,6 +1,8 @@
 """The prompts that come with the package: as their script makes them, each once."""
 
 import importlib.util
+import subprocess
+import sys
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
@@ -52,3 +54,11 @@ def test_answers_are_continuations_for_the_embedded_model(embedded):
     for each in prompts():
         ids = embedded.encode(each["prompt"])
         assert embedded.encode_answer(ids, each["answer"])
+
+
+def test_prompts_are_there_without_an_import_of_their_own():
+    code = "import iglens; print(len(iglens.data.prompts()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == len(prompts())

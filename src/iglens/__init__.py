@@ -175,6 +175,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import on first use, so that `iglens --help` does not wait for torch."""
+    if name == "data":  # `iglens.data.prompts()`
+        return importlib.import_module(".data", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
