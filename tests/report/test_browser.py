@@ -158,6 +158,21 @@ def test_a_click_on_a_token_shows_its_numbers(visit):
     assert page.page.locator("#waterfall").inner_text().count("+") >= 1
 
 
+def test_the_bars_of_the_waterfall_go_from_level_to_level(visit):
+    result = a_result()
+    page = visit(result)
+    marks = page.page.locator("#waterfall svg .mark-rect").first.locator("path").all()
+    boxes = [mark.bounding_box() for mark in marks]
+    whole = boxes[-1]  # from 0 to the final level
+    pixels = whole["width"] / result.final[0]
+    levels = result.levels[0]
+    for box, before, after in zip(boxes[1:-1], levels, levels[1:], strict=True):
+        assert (box["x"] - whole["x"]) / pixels == pytest.approx(
+            min(before, after), abs=0.01
+        )
+        assert box["width"] / pixels == pytest.approx(abs(after - before), abs=0.01)
+
+
 def test_the_tables_of_map_and_rivals_hold_the_numbers(visit):
     result = a_result()
     page = visit(result)
