@@ -166,7 +166,7 @@ def test_the_bars_of_the_waterfall_go_from_level_to_level(visit):
     whole = boxes[-1]  # from 0 to the final level
     pixels = whole["width"] / result.final[0]
     levels = result.levels[0]
-    for box, before, after in zip(boxes[1:-1], levels, levels[1:], strict=True):
+    for box, before, after in zip(boxes[1:-1], levels[:-1], levels[1:], strict=True):
         assert (box["x"] - whole["x"]) / pixels == pytest.approx(
             min(before, after), abs=0.01
         )
