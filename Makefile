@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo explain test slow conformance playground check format docs bench smoke clean help
+.PHONY: demo explain test slow conformance playground reproduction check format docs bench smoke clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -33,6 +33,10 @@ conformance: $(VENV)/developing   ## prove every class of Transformers, write th
 
 playground: $(VENV)/developing   ## score every method on models with known answers
 	HF_HUB_OFFLINE=1 $(BIN)/python -m playground
+
+reproduction: $(VENV)/developing   ## measure the paper's argument again, both embedded models
+	$(BIN)/iglens models fetch smollm2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m reproduction
 
 check: $(VENV)/developing   ## format, lint and types
 	$(BIN)/ruff format --check

@@ -1,0 +1,1 @@
+"""The paper's argument and its limits, measured again: `python -m reproduction`."""
