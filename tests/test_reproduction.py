@@ -107,6 +107,10 @@ def test_double_norms_are_refused_and_add_up(printed):
     assert set(column(printed, "double-norm", "refused")) == {"100%"}
     missed = column(printed, "double-norm", "sum of credits misses, at most")
     assert all(number(cell) < 1e-9 for cell in missed)
+    once = column(printed, "double-norm", "total variation, normed once, at most")
+    twice = column(printed, "double-norm", "normed twice, mean")
+    for right, wrong in zip(once, twice, strict=True):
+        assert 100 * number(right) < number(wrong)
     errors = column(printed, "double-norm", "error: mean (largest)")
     assert all(number(cell) > 1e-3 for cell in errors)
 
