@@ -287,6 +287,19 @@ def test_it_fits_every_screen_in_both_dresses(visit, opened, tmp_path, size, sch
     assert len(shot) > 20_000
 
 
+def test_letters_of_charts_grow_with_those_of_the_page(visit):
+    sizes = {}
+    for size in ("laptop", "poster"):
+        page = visit(a_result(), size).page
+        sizes[size] = [
+            page.evaluate(f"parseFloat(getComputedStyle({what}).fontSize)")
+            for what in ("document.body", "document.querySelector('#map svg text')")
+        ]
+    grown = [sizes["poster"][i] / sizes["laptop"][i] for i in (0, 1)]
+    assert grown[0] > 1.3
+    assert grown[1] == pytest.approx(grown[0], rel=0.1)
+
+
 def test_the_button_changes_the_dress(visit):
     page = visit(a_result())
     colour = "getComputedStyle(document.body).backgroundColor"

@@ -5,7 +5,9 @@
 const { data: D, specs: SPECS } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const N = D.rows.length, S = D.names.length;
-const CELL = 15, NUMBER = 44, MARGIN = 74, MOST = 120;
+const MOST = 120;
+const zoom = () => Math.max(1, parseFloat(getComputedStyle(document.documentElement).fontSize) / 15);
+const CELL = () => 15 * zoom(), NUMBER = () => 44 * zoom(), MARGIN = () => 74 * zoom();
 const LARGEST = D.rows.reduce((most, row) => Math.max(most, row.scale), 0);
 const state = { row: 0, seg: S - 1, first: 0, only: false };
 const views = {}, turn = {};
@@ -55,7 +57,8 @@ async function draw(id, spec, size, words) {
   const mine = (turn[id] = (turn[id] || 0) + 1), box = $(id);
   spec.autosize = { type: "fit-x", contains: "padding", resize: true };
   spec.width = Math.max(120, Math.min(size.most ?? Infinity, box.parentElement.clientWidth));
-  spec.height = size.height;
+  spec.height = size.height * zoom();
+  enlarge(spec, zoom());
   spec.description = words;
   const made = await vegaEmbed(box, spec, {
     mode: "vega-lite", actions: false, ast: true, renderer: size.canvas ? "canvas" : "svg",
@@ -65,6 +68,15 @@ async function draw(id, spec, size, words) {
   views[id]?.finalize();
   views[id] = made;
   return made.view;
+}
+function enlarge(part, factor) {
+  // type and marks grow with the page's own, on a wall as on a desk
+  if (part === null || typeof part !== "object") return;
+  for (const [key, value] of Object.entries(part)) {
+    if (key === "datasets") continue;
+    if (typeof value === "number" && /^(\w*fontSize|padding|dx)$/i.test(key)) part[key] = value * factor;
+    else enlarge(value, factor);
+  }
 }
 function spec(name, lines, unit) {
   const made = structuredClone(SPECS[isDark() ? "dark" : "light"][name]);
@@ -99,11 +111,11 @@ function box(name) {
 
 // ---- map ------------------------------------------------------------------------
 function columns() {
-  const room = $("map-box").clientWidth - MARGIN;
-  return Math.max(4, Math.min(MOST, N, Math.floor(room / CELL)));
+  const room = $("map-box").clientWidth - MARGIN();
+  return Math.max(4, Math.min(MOST, N, Math.floor(room / CELL())));
 }
 function mapLines(rows) {
-  const wide = ($("map-box").clientWidth - MARGIN) / rows.length >= NUMBER;
+  const wide = ($("map-box").clientWidth - MARGIN()) / rows.length >= NUMBER();
   const lines = [];
   for (const r of rows) {
     const row = D.rows[r], scale = D.mixed ? row.scale : LARGEST;
@@ -130,7 +142,7 @@ async function drawMap() {
   places(made, rows.map((r) => D.rows[r].label), D.names, "token");
   const height = Math.max(120, Math.min(S * 15, 1100));
   const words = `Heat map of credits: ${rows.length} tokens across, ${S} steps down. The table below has every number.`;
-  const view = await draw("map", made, { height, canvas: rows.length * S > 1500, most: MARGIN + 90 * rows.length }, words);
+  const view = await draw("map", made, { height, canvas: rows.length * S > 1500, most: MARGIN() + 90 * zoom() * rows.length }, words);
   view?.addEventListener("click", (_, item) => {
     const d = item?.datum;
     if (d && d.column !== undefined) choose(d.column, d.row);
@@ -227,13 +239,13 @@ async function drawGrid(id, names) {
   const found = D.inside[id]?.[state.row];
   if (!found) return;
   const { layers, values } = found, unit = D.rows[state.row].unit;
-  const labels = names(values.length), room = ($(id).parentElement.clientWidth - MARGIN) / values.length;
+  const labels = names(values.length), room = ($(id).parentElement.clientWidth - MARGIN()) / values.length;
   const largest = Math.max(...values.flat().map((v) => Math.abs(v ?? 0))) || 1;
   const lines = values.flatMap((column, c) => column.map((v, s) => ({ x: labels[c], y: layers[s], value: v === null ? null : v / largest,
-    text: v === null ? "not listed" : credit(v, unit), odd: null, shown: room >= NUMBER && Math.abs(v) >= 0.02 * largest })));
+    text: v === null ? "not listed" : credit(v, unit), odd: null, shown: room >= NUMBER() && Math.abs(v) >= 0.02 * largest })));
   const order = lines.filter((l) => l.value !== null).sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, 5);
   const words = `Heat map, largest: ${order.map((l) => `${l.x} in layer ${l.y} ${l.text}`).join(", ")}.`;
-  await draw(id, places(spec("map", lines), labels, layers, id === "heads" ? "head" : "token"), { height: Math.max(80, Math.min(900, layers.length * 14)), canvas: lines.length > 1500, most: MARGIN + 90 * values.length }, words);
+  await draw(id, places(spec("map", lines), labels, layers, id === "heads" ? "head" : "token"), { height: Math.max(80, Math.min(900, layers.length * 14)), canvas: lines.length > 1500, most: MARGIN() + 90 * zoom() * values.length }, words);
   whenOpen(`${id}-table`, (into) => table(into, ["layer", ...labels],
     layers.map((layer, s) => [layer, ...values.map((column) => (column[s] === null ? "" : credit(column[s], unit)))])));
 }
@@ -299,6 +311,7 @@ function unveil() {
   $("rivals-section").hidden = !D.rivals[state.row];
   $("bars-section").hidden = !D.inside.by;
   for (const id of ["heads", "sources"]) $(`${id}-section`).hidden = !D.inside[id]?.[state.row];
+  if ($("column")) $("column").hidden = !D.rivals[state.row] && !D.inside.by;
 }
 function drawInside() {
   drawGrid("heads", (n) => Array.from({ length: n }, (_, i) => String(i)));
@@ -368,7 +381,10 @@ if (N) {
     // a map of one token says what its waterfall says: the rivals take its place
     $("map-section").hidden = true;
     $("fall-section").insertBefore($("cell"), $("depths"));
-    $("fall-section").parentElement.append($("rivals-section"));
+    const column = node("div", undefined, { id: "column" });
+    column.append($("rivals-section"), $("bars-section"));
+    $("fall-section").parentElement.append(column);
+    unveil();
   }
   drawAll().then(() => document.body.setAttribute("data-ready", "true"));
 } else {
