@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+ORACLES := .venv-oracles
 PROMPT ?= The capital of France is
 WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo explain test slow conformance playground reproduction check format docs bench smoke clean help
+.PHONY: demo explain test slow oracles conformance playground reproduction check format docs bench smoke clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -27,6 +28,9 @@ test: $(VENV)/developing   ## the test suite, on WORKERS=2 processes
 slow: $(VENV)/developing   ## the tests marked slow, which CI runs too
 	$(BIN)/iglens models fetch smollm2
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+
+oracles: $(ORACLES)/developing   ## compare with Captum and TransformerLens, in .venv-oracles
+	HF_HUB_OFFLINE=1 IGLENS_NEEDS_ORACLES=1 $(ORACLES)/bin/python -m pytest tests/oracles
 
 conformance: $(VENV)/developing   ## prove every class of Transformers, write the table
 	HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python -m conformance.run
@@ -65,12 +69,12 @@ smoke: $(VENV)/developing   ## the built wheel, alone in a new environment
 	rm -rf .venv-smoke
 
 clean:           ## remove what the other targets made
-	rm -rf $(VENV) .venv-smoke dist docs/_build
+	rm -rf $(VENV) $(ORACLES) .venv-smoke dist docs/_build
 
-$(BIN)/python:
+$(BIN)/python $(ORACLES)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "iglens needs Python 3.11 or later; set PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(@:/bin/python=)
 
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install --quiet -c constraints.txt -e .
@@ -79,3 +83,8 @@ $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/developing: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install --quiet -c constraints.txt -e '.[dev,docs]'
 	touch $@ $(VENV)/installed
+
+$(ORACLES)/developing: $(ORACLES)/bin/python pyproject.toml constraints.txt
+	$(ORACLES)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  -c constraints.txt -e '.[dev]' captum transformer-lens
+	touch $@

@@ -1,6 +1,6 @@
-"""Captum as an oracle: conductance, and integrated gradients; skipped where it is not.
+"""Captum as an oracle: conductance, and integrated gradients.
 
-In an environment of its own: `pip install captum`, then these tests with that Python.
+`make oracles` installs it in an environment of its own and runs this.
 """
 
 import itertools
@@ -8,14 +8,13 @@ import itertools
 import pytest
 import torch
 from families import FAMILIES, part
+from packages import oracle
 from toys import tiny_decoder
 
 import iglens
 from iglens.methods import compare
 
-attr = pytest.importorskip(
-    "captum.attr", reason="Captum is not installed (an oracle only): pip install captum"
-)
+attr = oracle("captum.attr")
 
 IDS = [3, 1, 4, 1, 5]
 TARGET = 7
