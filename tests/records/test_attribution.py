@@ -90,8 +90,11 @@ def test_coarsening_in_two_steps_equals_coarsening_in_one(data, recipe):
     some = data.draw(st.sets(st.sampled_from(result.layers)))
     few = data.draw(st.sets(st.sampled_from(sorted(some)))) if some else set()
     at_once, in_steps = result.coarsen(few), result.coarsen(some).coarsen(few)
-    assert_same(in_steps, at_once, but=("credits",))
-    np.testing.assert_allclose(in_steps.credits, at_once.credits, atol=1e-12)
+    sums = ("credits", "writes")  # of the same numbers, in another order
+    assert_same(in_steps, at_once, but=sums)
+    for name in sums:
+        found, expected = getattr(in_steps, name), getattr(at_once, name)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @given(recipe=recipes())
