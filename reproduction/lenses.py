@@ -21,7 +21,7 @@ def _layers(subject: Subject) -> list[int]:
 
 def _quality(subject: Subject, size: Size) -> Iterator[Row]:
     """Divergence from the final distribution, bias and agreement by layer."""
-    texts = None if subject.texts is None else list(subject.texts[-60:])
+    texts = None if subject.judged is None else list(subject.judged)
     found = iglens.evaluate_lens(
         subject.decoder, subject.lens, texts, tokens=JUDGED, layers=_layers(subject)
     )

@@ -32,7 +32,7 @@ class Size:
     seed: int = 0
 
 
-FULL = Size(facts=40, few=3, paths=10, steps=(1, 4, 16, 64), passes=(16, 64))
+FULL = Size(facts=40, few=3, paths=20, steps=(1, 4, 16, 64), passes=(16, 64))
 SHORT = Size(facts=4, few=2, paths=2, steps=(1, 4), passes=(4, 8))
 
 

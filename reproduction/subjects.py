@@ -17,6 +17,9 @@ LARGE = 100_000
 LEARNED_FROM = 400
 """Texts that the lens of a model of the playground is fitted on."""
 
+JUDGED_ON = 60
+"""Other texts that it is judged on."""
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -42,6 +45,7 @@ class Subject:
         asked: Number of prompts that were tried.
         known: Number of those that were answered.
         texts: What a lens is fitted on; None for text that the model writes.
+        judged: What it is judged on; None for other text that the model writes.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Subject:
     asked: int
     known: int
     texts: tuple[tuple[int, ...], ...] | None = None
+    judged: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def large(self) -> bool:
@@ -84,7 +89,7 @@ def real(name: str, n_facts: int, seed: int) -> Subject:
     facts = list(_factual(decoder))
     known = [fact for fact in facts if _answer(decoder, fact) == fact.target]
     order = np.random.default_rng(seed).permutation(len(known))[:n_facts]
-    chosen = tuple(known[at] for at in sorted(order))
+    chosen = tuple(known[at] for at in order)  # so that the first few are a sample too
     return Subject(name, decoder, chosen, len(facts), len(known))
 
 
@@ -98,10 +103,13 @@ def planted(name: str, n_facts: int, seed: int) -> Subject:
     """
     subject = KINDS[name](seed)
     asked = [Fact(p.ids, p.target) for p in subject.prompts(n_facts, seed)]
-    texts = tuple(p.ids for p in subject.prompts(LEARNED_FROM, seed + 1))
+    texts, judged = (
+        tuple(p.ids for p in subject.prompts(count, seed + further))
+        for further, count in ((1, LEARNED_FROM), (2, JUDGED_ON))
+    )
     decoder = iglens.Decoder(subject.model)
     known = tuple(fact for fact in asked if _answer(decoder, fact) == fact.target)
-    return Subject(name, decoder, known, len(asked), len(known), texts)
+    return Subject(name, decoder, known, len(asked), len(known), texts, judged)
 
 
 def _factual(decoder: iglens.Decoder) -> Iterator[Fact]:

@@ -171,6 +171,24 @@ def test_subjects_are_asked_what_they_know():
     assert other.facts != subject.facts
 
 
+def test_lenses_are_judged_on_other_texts_than_they_learned_from():
+    subject = subjects.planted("induction", 1, 1)
+    assert len(subject.texts) == subjects.LEARNED_FROM
+    assert len(subject.judged) == subjects.JUDGED_ON
+    assert not set(subject.texts) & set(subject.judged)
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_first_prompts_of_a_sample_are_a_sample():
+    subject = subjects.real("smollm2", 40, 0)
+    assert len(set(subject.facts)) == 40 < subject.known < subject.asked
+    first = [subject.decoder.tokenizer.decode(f.ids) for f in subject.facts[:10]]
+    assert len({text.split(" of ")[0] for text in first}) >= 3
+    again = subjects.real("smollm2", 40, 0)
+    assert again.facts == subject.facts != subjects.real("smollm2", 40, 1).facts
+
+
 @pytest.mark.embedded
 def test_facts_end_where_answers_begin():
     decoder = iglens.Decoder.from_pretrained("smollm2")
