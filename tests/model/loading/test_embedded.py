@@ -153,7 +153,8 @@ def test_what_a_dead_run_left_is_cleaned_up(tmp_path):
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 from pathlib import Path
 from fake_wheels import fake_model, write_download
 from iglens.model.loading.child import run
