@@ -99,7 +99,7 @@ def steady(text):
     for line in text.splitlines():
         if line.startswith("conductance, "):
             line = re.sub(r"[-+]?\d*\.\d+", "~", line)
-        lines.append(re.sub(r"\d+\.\d$", "~", line))
+        lines.append(re.sub(r"\s[\d.]+$", " ~", line))
     return without_rounding(re.sub(r"\d+\.\d s\s+more", "~", "\n".join(lines)))
 
 

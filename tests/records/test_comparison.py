@@ -1,14 +1,18 @@
 """What the table makes of a method's numbers."""
 
+import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from factories import make_provenance
+from rich.console import Console
 
 import iglens
 from iglens.records import Target
 from iglens.records.comparison import Comparison, Contributions, Cost, Entry, Reading
+from iglens.report.comparison import render
 
 COST = Cost(1, 0, 3, 0.5)
 
@@ -116,3 +120,20 @@ def test_as_text_it_is_the_table():
 def test_large_sums_do_not_widen_the_table(value):
     line = made(credits(value, 0.0, 0.0)).text("md").splitlines()[4]
     assert len(line.split("|")[3].strip()) <= 8
+
+
+@pytest.mark.parametrize("seconds", [9.94, 9.96, 129.6])
+def test_a_slow_machine_has_the_same_table(seconds):
+    """Wider seconds would break the words of other columns, 80 signs being full."""
+    found = made(credits(0.1, 0.2, 0.2))
+    long = replace(found.entries[0], title="gradient x displacement")
+    shown = []
+    for time in (0.5, seconds):
+        cost = Cost(110, 105, 1953, time)
+        entry = replace(long, cost=cost)
+        console = Console(width=80, file=io.StringIO())
+        console.print(render(replace(found, entries=(entry,))))
+        shown.append(console.file.getvalue().splitlines())
+    fast, slow = shown
+    assert [line[:-4] for line in fast] == [line[:-4] for line in slow]
+    assert any(line.startswith("displacement") for line in slow)

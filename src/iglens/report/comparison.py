@@ -84,8 +84,13 @@ def cells(summary: Summary) -> tuple[str, ...]:
         str(cost.forwards),
         str(cost.backwards),
         str(cost.head),
-        f"{cost.seconds:.1f}",
+        _seconds(cost.seconds),
     )
+
+
+def _seconds(value: float) -> str:
+    """Seconds in three signs, so that a slow machine has the same table."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
 def _rho(value: float) -> str:
