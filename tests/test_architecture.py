@@ -23,6 +23,8 @@ RANKS = [
     {"gating"},
     {"methods"},
     {"auditing"},
+    {"corpus"},
+    {"serve"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

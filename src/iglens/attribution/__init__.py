@@ -1,6 +1,6 @@
 """From states to credits: path, baseline, estimator, and the one verb `attribute`."""
 
-from .attribute import attribute
+from .attribute import attribute, attribute_many
 from .baseline import BASELINES, Baseline
 from .estimator import AbstractEstimator, Gradient, Observed
 from .flow import flows
@@ -19,6 +19,7 @@ __all__ = [
     "attribute",
     "attribute_averaged",
     "attribute_from",
+    "attribute_many",
     "flows",
     "interaction",
     "promotion",

@@ -1,32 +1,22 @@
 """The one verb: from a trace to an attribution."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
 import torch
-from jaxtyping import Float
 
 from ..errors import ArgumentError
 from ..readout import MEMORY_BUDGET
 from ..readout.lens import AbstractLens
 from ..readout.measure import meaningful_unit
-from ..records import Attribution, ReadoutInfo, Unit, check_unit
+from ..records import Attribution, Unit, check_unit
 from ..trace import Trace
+from .asked import Asked
 from .baseline import BaselineLike
-from .components import certificate_flags, components
 from .estimator import AbstractEstimator, Observed
-from .fold import check_estimator, folded
 from .opened import Named
-from .path import Level, Path, check_level, check_top, make_path
-from .reading import PathReading, read_paths
-from .remarks import level_flags, overshoot_flags, warnings_of, whole_warnings
-from .rows import Rows, Targets, resolve_rows
-from .strokes import Question
-from .verdict import Verdict, judge
-
-DIAGNOSED_ROWS = 64
-"""Ranks, divergences and top tokens are read by default for up to this many rows."""
+from .path import Level, check_level, check_top, make_path
+from .rows import Targets, resolve_rows
+from .together import Together
 
 
 def attribute(
@@ -93,116 +83,94 @@ def attribute(
     References:
         arXiv:2606.29693 for the identity.
     """
+    (found,) = attribute_many(
+        [trace],
+        [targets],
+        layers=layers,
+        by=by,
+        top=top,
+        directions=directions,
+        baselines=[baseline],
+        lens=lens,
+        unit=unit,
+        estimator=estimator,
+        diagnostics=diagnostics,
+        precision=precision,
+        strict=strict,
+        memory_budget=memory_budget,
+    )
+    return found
+
+
+def attribute_many(
+    traces: Sequence[Trace],
+    targets: Sequence[Targets],
+    *,
+    layers: Sequence[int] | None = None,
+    by: Level = "layer",
+    top: int | None = None,
+    directions: Named | None = None,
+    baselines: Sequence[BaselineLike] | None = None,
+    lens: AbstractLens | None = None,
+    unit: Unit | None = None,
+    estimator: AbstractEstimator | None = None,
+    diagnostics: bool | None = None,
+    precision: torch.dtype | None = None,
+    strict: bool = True,
+    memory_budget: int = MEMORY_BUDGET,
+) -> list[Attribution]:
+    """What `attribute` gives of one text after the other, read in one pass.
+
+    Equals that within rounding. Below whole layers texts are read one by one.
+
+    Args:
+        traces: Texts of one decoder, traced at the same layers.
+        targets: What to explain in each of them.
+        layers: As in `attribute`, and so are the others.
+        by: How far down.
+        top: Parts to keep.
+        directions: For a single text only.
+        baselines: Where each path starts; None for the embedding.
+        lens: What states are read through.
+        unit: Unit of levels and credits.
+        estimator: The rule of credit.
+        diagnostics: Whether to read ranks; None for up to 64 rows in all.
+        precision: Dtype of the readout.
+        strict: Refuse all of them if one cannot be relied on.
+        memory_budget: Bytes that reading may hold.
+
+    Raises:
+        IGLensError: As `attribute`.
+    """
     if unit is not None:
         check_unit(unit)
     check_top(top)
-    unit = meaningful_unit(unit, trace.measure, trace.readout.vocab_size)
-    estimator = estimator or Observed()
-    rows = resolve_rows(trace, targets)
-    path = make_path(trace, layers, baseline, lens, parted=check_level(by) != "layer")
-    check_estimator(path, by if directions is None else "direction", estimator)
-    verdict = judge(path, rows, unit, strict=strict, memory_budget=memory_budget)
-    distributed = trace.measure == "total_variation"
-    if diagnostics is None:
-        diagnostics = len(rows.targets) <= DIAGNOSED_ROWS and distributed
-    elif diagnostics and not distributed:
+    check_level(by)
+    traces = list(traces)
+    starts = [*(baselines or ["embedding"] * len(traces))]
+    if not len(traces) == len(targets) == len(starts) or not traces:
         raise ArgumentError(
-            "`diagnostics` are of a distribution (ranks, divergences, the most "
-            "probable), and these logits are of none. Leave them out."
+            f"`traces` holds {len(traces)}, `targets` {len(targets)} and `baselines` "
+            f"{len(starts)}; give at least one trace, and one of each for it."
         )
-    if precision is not None:
-        trace = trace.with_precision(precision)
-    read = read_paths(
-        path,
-        rows,
-        trace.readout,
-        unit,
-        estimator,
-        diagnostics=diagnostics,
-        memory_budget=memory_budget,
+    rows = [resolve_rows(*each) for each in zip(traces, targets, strict=True)]
+    parted = by != "layer"
+    paths = [
+        make_path(trace, layers, start, lens, parted=parted)
+        for trace, start in zip(traces, starts, strict=True)
+    ]
+    asked = Asked(
+        by,
+        top,
+        directions,
+        meaningful_unit(unit, traces[0].measure, traces[0].readout.vocab_size),
+        estimator or Observed(),
+        diagnostics,
+        precision,
+        strict,
+        memory_budget,
     )
-    reading = folded(path, read)
-    found = _record(trace, path, rows, reading, verdict, unit, estimator)
-    if by in ("layer", "sublayer") and directions is None:
-        return found
-    question = Question(
-        path, rows, trace.readout, unit, by, top, memory_budget, directions
-    )
-    inside = components(question, read, found.credits, found.writes)
-    flags = certificate_flags(inside, found.segments, strict=strict)
-    return replace(found, components=inside, flags=(*found.flags, *flags))
-
-
-def _record(
-    trace: Trace,
-    path: Path,
-    rows: Rows,
-    reading: PathReading,
-    verdict: Verdict,
-    unit: Unit,
-    estimator: AbstractEstimator,
-) -> Attribution:
-    """The arrays with their names, units, certificates and warnings."""
-    finite = np.isfinite(reading.levels)
-    steps = np.diff(np.where(finite, reading.levels, np.nan), axis=1)
-    with np.errstate(invalid="ignore"):  # flagged where they are not finite
-        writes = reading.levels[:, 1:] - reading.starts
-    observed = isinstance(estimator, Observed)
-    credits = steps if observed else reading.slopes
-    shown = np.unique(reading.top_ids[reading.top_ids >= 0]).tolist()
-    noise = _noise(trace, rows, unit)
-    return Attribution(
-        token_ids=trace.token_ids.cpu().numpy(),
-        token_texts=trace.token_texts,
-        positions=trace.positions[rows.place].cpu().numpy(),
-        targets=rows.targets,
-        segments=path.segments,
-        levels=reading.levels,
-        credits=np.where(np.isnan(steps), np.nan, credits),
-        writes=np.where(np.isfinite(writes), writes if observed else np.nan, np.nan),
-        top1=reading.top1 & (trace.measure == "total_variation"),
-        model_value=verdict.model_value,
-        fidelity=verdict.fidelity,
-        log_fidelity=verdict.log_fidelity,
-        rank=reading.rank,
-        lens_kl=reading.kl,
-        top_ids=reading.top_ids,
-        top_probabilities=reading.top_probabilities,
-        vocabulary={token: trace.decode(token) for token in shown},
-        unit=unit,
-        baseline_kind=path.baseline.kind,
-        estimator=estimator.name,
-        lens="logit" if path.lens is None else path.lens.name,
-        noise_floor=noise,
-        readout=readout_info(trace, verdict),
-        provenance=trace.provenance,
-        flags=(
-            *verdict.flags,
-            *level_flags(reading, verdict),
-            *(() if path.lens is None else overshoot_flags(reading, noise)),
-        ),
-        warnings=(
-            *trace.warnings,
-            *verdict.warnings,
-            *warnings_of(path, rows, reading, unit, estimator),
-            *whole_warnings(path),
-        ),
-    )
-
-
-def _noise(trace: Trace, rows: Rows, unit: Unit) -> Float[np.ndarray, " rows"]:
-    """The noise floor of every row's level."""
-    size = trace.readout.vocab_size
-    return np.array([trace.noise.of(target, unit, size) for target in rows.targets])
-
-
-def readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
-    """How the levels were read."""
-    return ReadoutInfo(
-        kind=trace.readout.kind,
-        dtype=str(trace.readout.precision).removeprefix("torch."),
-        postprocess=trace.readout.postprocess,
-        tolerance=trace.tolerance.of(trace.measure),
-        power=float(np.fmax(verdict.power, trace.power)),
-        measure=trace.measure,
-    )
+    if Together.can(paths):
+        return asked.of(paths, rows)
+    pairs = zip(paths, rows, strict=True)
+    return [found for path, row in pairs for found in asked.of([path], [row])]

@@ -10,9 +10,9 @@ from ..readout import AbstractReadout
 from ..readout.lens import AbstractLens
 from ..records import Flag, Subject, Unit
 from ..trace import Trace
-from .attribute import readout_info
 from .baseline import BaselineLike
 from .path import Path, make_path
+from .recording import readout_info
 from .rows import Rows, Targets, resolve_rows
 from .verdict import Verdict, judge
 

@@ -4,7 +4,7 @@ Two errors are never confused here: *completeness* (does it add up) is left to t
 result; this is about *fidelity* (is it the model's own distribution).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,22 @@ class Verdict:
     power: float
     flags: tuple[Flag, ...]
     warnings: tuple[str, ...]
+
+    def at(self, rows: slice) -> "Verdict":
+        """The verdict on some of the rows; power and warnings are those of all."""
+        own = range(len(self.fidelity))[rows]
+        return Verdict(
+            self.fidelity[rows],
+            self.log_fidelity[rows],
+            self.model_value[rows],
+            self.power,
+            tuple(
+                replace(flag, row=own.index(flag.row))
+                for flag in self.flags
+                if flag.row in own
+            ),
+            self.warnings,
+        )
 
 
 def judge(

@@ -1,7 +1,8 @@
 """From what a user asks to a trace and its targets: which text, where, what."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from ..attribution import Scalar
 from ..attribution.path import Level, check_level, path_layers
@@ -10,7 +11,7 @@ from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.generate import Sampling
 from ..model.text import Prompt
-from ..records import ENTROPY, KL_TO_FINAL, Target
+from ..records import ENTROPY, KL_TO_FINAL, Provenance, Target
 from ..trace import Trace
 from .choices import choose_layers, choose_positions
 
@@ -23,6 +24,10 @@ NAMED = {"@entropy": ENTROPY, "@kl": KL_TO_FINAL}
 
 RIVAL = "@rival"
 """As a contrast: the most probable other token at each position."""
+
+
+_Text = tuple[tuple[int, ...], tuple[int, ...], tuple[Explained, ...] | None]
+"""Tokens of a text, positions in it, and what is explained there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +45,104 @@ class Prepared:
     prompt_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The text to run, and where to explain what."""
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to run, and what to explain there, before the model has run.
 
+    Attributes:
+        prompt_ids: Token ids of the prompt alone.
+        ids: Token ids of the text to run.
+        positions: Indices of predicted tokens.
+        targets: What to explain there; None for the tokens of the text.
+        rival: What every target is contrasted with; `RIVAL` for the best other token.
+        layers: Layers to stop at.
+        by: How far down credits go.
+        prompt: The prompt as the user gave it, if that was text.
+        settings: What else a rerun needs.
+    """
+
+    prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
     positions: tuple[int, ...]
-    targets: tuple[Explained, ...] | None
+    targets: Sequence[Explained] | Sequence[tuple[int, Explained]] | None
+    rival: Explained | str | None
+    layers: list[int] | None
+    by: Level
+    prompt: str | None
+    settings: dict[str, object]
+
+    def run(self, decoder: Decoder) -> Prepared:
+        """Run the model on it."""
+        trace = decoder.trace(
+            self.ids,
+            self.positions,
+            layers=self.layers,
+            by=self.by,
+            prompt=self.prompt,
+            settings=self.settings,
+        )
+        return self.on(trace)
+
+    def on(self, trace: Trace) -> Prepared:
+        """What was planned, once the model has run."""
+        targets: Targets = self.targets
+        if self.rival is not None:
+            rival = None if self.rival == RIVAL else self.rival
+            assert not isinstance(rival, str)  # `RIVAL` is the only name
+            own = self.targets or ()
+            plain = [t for t in own if isinstance(t, Target | Scalar)]
+            targets = _contrasts(trace, tuple(plain) or None, rival)
+        return Prepared(trace, targets, self.prompt_ids)
 
 
-def prepare(
+def run_plans(decoder: Decoder, plans: Sequence[Plan]) -> list[Prepared]:
+    """Run the model once on several plans of the same layers and level."""
+    traces = decoder.trace_many(
+        [plan.ids for plan in plans],
+        [plan.positions for plan in plans],
+        layers=plans[0].layers,
+        by=plans[0].by,
+    )
+    return [
+        plan.on(replace(trace, provenance=_of_plan(trace.provenance, plan)))
+        for trace, plan in zip(traces, plans, strict=True)
+    ]
+
+
+def _of_plan(provenance: Provenance, plan: Plan) -> Provenance:
+    """The provenance of one text of several."""
+    settings = provenance.settings | plan.settings
+    return replace(provenance, prompt=plan.prompt, settings=settings)
+
+
+def prepare(decoder: Decoder, prompt: Prompt, **question: Any) -> Prepared:
+    """Run the model once, for any number of questions about the same tokens.
+
+    What comes out feeds `attribute`, `flows`, `promotion` and `sensitivity` without
+    running the model again.
+
+    Args:
+        decoder: The model.
+        prompt: Text, token ids, or (with `chat`) messages.
+        question: `target`, `answer`, `contrast`, `positions`, `layers`, `by`,
+            `max_new_tokens`, `sampling`, `chat`, `system` and `special_tokens` of
+            `explain`.
+
+    Raises:
+        IGLensError: If an argument does not fit.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> sizes = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 20}
+        >>> decoder = Decoder(GPT2LMHeadModel(GPT2Config(**sizes)))
+        >>> asked = prepare(decoder, [3, 1, 4], target=5)
+        >>> asked.trace.positions.tolist(), asked.targets[0].ids
+        ([3], (5,))
+    """
+    return planned(decoder, prompt, **question).run(decoder)
+
+
+def planned(
     decoder: Decoder,
     prompt: Prompt,
     *,
@@ -64,54 +157,46 @@ def prepare(
     chat: bool = False,
     system: str | None = None,
     special_tokens: bool = True,
-) -> Prepared:
-    """Run the model once, for any number of questions about the same tokens.
+) -> Plan:
+    """What `prepare` runs; tokens that the model adds are generated here.
 
-    Arguments as in `explain`. What comes out feeds `attribute`, `flows`, `promotion`
-    and `sensitivity` without running the model again.
+    Arguments as in `explain`.
 
     Raises:
         IGLensError: If an argument does not fit.
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> sizes = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 20}
-        >>> decoder = Decoder(GPT2LMHeadModel(GPT2Config(**sizes)))
-        >>> asked = prepare(decoder, [3, 1, 4], target=5)
-        >>> asked.trace.positions.tolist(), asked.targets[0].ids
-        ([3], (5,))
     """
     chosen = choose_layers(layers, decoder.n_layers)
     path_layers(decoder.n_layers, chosen)
     prompt_ids = decoder.encode(
         prompt, chat=chat, system=system, special_tokens=special_tokens
     )
-    rival = None
+    rival: Explained | str | None = contrast if contrast == RIVAL else None
     if contrast is not None and contrast != RIVAL:
         rival = _target(decoder, contrast, prompt_ids)  # before the model runs
-    plan = _plan(
+    ids, positions_of, targets = _text(
         decoder, prompt_ids, target, answer, positions, max_new_tokens, sampling
     )
-    trace = decoder.trace(
-        plan.ids,
-        plan.positions,
-        layers=chosen,
-        by=check_level(by),
-        prompt=prompt if isinstance(prompt, str) else None,
-        settings={
-            "prompt_tokens": len(prompt_ids),
-            "layers": chosen,
-            "by": by,
-            "chat": chat,
-            "system": system,
-            "max_new_tokens": max_new_tokens,
-            "sampling": None if sampling is None else asdict(sampling),
-        },
+    settings: dict[str, object] = {
+        "prompt_tokens": len(prompt_ids),
+        "layers": chosen,
+        "by": by,
+        "chat": chat,
+        "system": system,
+        "max_new_tokens": max_new_tokens,
+        "sampling": None if sampling is None else asdict(sampling),
+    }
+    shown = prompt if isinstance(prompt, str) else None
+    return Plan(
+        tuple(prompt_ids),
+        ids,
+        positions_of,
+        targets,
+        rival,
+        chosen,
+        check_level(by),
+        shown,
+        settings,
     )
-    targets: Targets = plan.targets
-    if contrast is not None:
-        targets = _contrasts(trace, plan.targets, rival)
-    return Prepared(trace, targets, tuple(prompt_ids))
 
 
 def _contrasts(
@@ -126,7 +211,7 @@ def _contrasts(
     return against_best_rival(trace, tokens)
 
 
-def _plan(
+def _text(
     decoder: Decoder,
     prompt_ids: list[int],
     target: TargetLike | Sequence[TargetLike] | None,
@@ -134,35 +219,35 @@ def _plan(
     positions: str | Sequence[int],
     max_new_tokens: int,
     sampling: Sampling | None,
-) -> _Plan:
+) -> _Text:
     """The text to run: with an answer, with what the model says, or as it is."""
     if target is not None and answer is not None:
         raise ArgumentError("Pass `target` (next token) or `answer` (text), not both.")
     if max_new_tokens < 0:
         raise ArgumentError(f"`max_new_tokens` is {max_new_tokens}; it must be >= 0.")
     if decoder.labels is not None:
-        return _plan_of_labels(decoder, tuple(prompt_ids), target, answer, positions)
+        return _text_of_labels(decoder, tuple(prompt_ids), target, answer, positions)
     n_prompt, ids = len(prompt_ids), tuple(prompt_ids)
     named = positions if isinstance(positions, str) else None
     if target is not None:
         targets = _targets(decoder, target, prompt_ids)
         at = [n_prompt] if named == "answer" else None
         chosen = at or choose_positions(positions, n_prompt, n_prompt)
-        return _Plan(ids, tuple(chosen), targets)
+        return (ids, tuple(chosen), targets)
     if answer is not None:
         ids += tuple(decoder.encode_answer(prompt_ids, answer))
     elif max_new_tokens and named in ("answer", "all"):
         ids += tuple(decoder.generate(prompt_ids, max_new_tokens, sampling))
-    return _Plan(ids, tuple(choose_positions(positions, n_prompt, len(ids))), None)
+    return (ids, tuple(choose_positions(positions, n_prompt, len(ids))), None)
 
 
-def _plan_of_labels(
+def _text_of_labels(
     decoder: Decoder,
     ids: tuple[int, ...],
     target: TargetLike | Sequence[TargetLike] | None,
     answer: str | Sequence[int] | None,
     positions: str | Sequence[int],
-) -> _Plan:
+) -> _Text:
     """The text as it is: a classifier answers once, and says nothing itself."""
     if answer is not None:
         raise ArgumentError(
@@ -173,7 +258,7 @@ def _plan_of_labels(
     if positions not in ("answer", "all"):
         chosen = choose_positions(positions, len(ids), len(ids) + 1)
     targets = None if target is None else _targets(decoder, target, ids)
-    return _Plan(ids, tuple(chosen), targets)
+    return (ids, tuple(chosen), targets)
 
 
 def _targets(

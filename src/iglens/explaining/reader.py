@@ -12,6 +12,7 @@ from ..attribution import (
     Observed,
     Scalar,
     attribute_averaged,
+    attribute_many,
     flows,
     interaction,
     promotion,
@@ -98,6 +99,44 @@ class Reader:
             strict=strict,
         )
         return _signed(found, ready)
+
+    def of_many(
+        self,
+        decoder: Decoder,
+        asked: Sequence[Prepared],
+        *,
+        diagnostics: bool | None = False,
+        strict: bool = True,
+    ) -> list[Attribution]:
+        """What `of` gives of one after the other, read in one pass where that can be.
+
+        Several baselines are averaged text by text.
+
+        Raises:
+            IGLensError: If one of them cannot be explained.
+        """
+        ready = self.check(decoder)
+        assert isinstance(ready.lens, AbstractLens)  # loaded just now
+        starts = [resolve_starts(decoder, ready.baseline, a.trace) for a in asked]
+        if len(starts[0]) > 1:
+            return [
+                ready.of(decoder, each, diagnostics=diagnostics, strict=strict)
+                for each in asked
+            ]
+        found = attribute_many(
+            [each.trace for each in asked],
+            [each.targets for each in asked],
+            baselines=[start for (start,) in starts],
+            by=ready.by,
+            top=ready.top,
+            lens=ready.lens,
+            unit=ready.unit,
+            estimator=ready.estimator,
+            diagnostics=diagnostics,
+            precision=ready.precision,
+            strict=strict,
+        )
+        return [_signed(each, ready) for each in found]
 
     def sensitivity(self, decoder: Decoder, asked: Prepared) -> Sensitivity:
         """What the choice of baseline changes: the usual ones and this one's."""

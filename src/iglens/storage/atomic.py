@@ -12,18 +12,18 @@ from ..errors import OutputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, prefix: str = ".iglens-") -> Iterator[Path]:
     """A new file to write to, which takes the place of `path` in one step at the end.
 
     If anything goes wrong inside, Ctrl-C too, it is gone, and what stood there before
-    stays.
+    stays. A process that is killed leaves it: a hidden file of that prefix.
 
     Raises:
         OutputError: If the place is not writable.
     """
     try:
         place = _place(path)
-        temporary = _temporary(place)
+        temporary = _temporary(place, prefix)
         try:
             temporary.open("xb").close()
             yield temporary
@@ -93,9 +93,9 @@ def _place(path: Path) -> Path:
     return place
 
 
-def _temporary(place: Path) -> Path:
+def _temporary(place: Path, prefix: str = ".iglens-") -> Path:
     """A new name in the same folder, so that the last step is one rename."""
-    return place.with_name(f".iglens-{token_hex(8)}.tmp")
+    return place.with_name(f"{prefix}{token_hex(8)}.tmp")
 
 
 def reason(error: Exception) -> str:
