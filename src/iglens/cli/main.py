@@ -22,6 +22,7 @@ from .lens import lens_app
 from .models import models_app
 from .replay import replay_command
 from .report import report_command
+from .serve import serve_command
 
 _UsageError: Any = typer.BadParameter.__base__  # Typer has a copy of Click's
 
@@ -39,6 +40,7 @@ app.command("doctor")(doctor_command)
 app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))
 app.command("report")(report_command)
+app.command("serve")(grouped(serve_command))
 app.add_typer(lens_app, name="lens")
 app.add_typer(models_app, name="models")
 

@@ -19,12 +19,13 @@ FORMATS: dict[str, str] = {
 }
 """Every extension that can be written, and what it is for."""
 
-_WRITERS: dict[str, Callable[[Attribution], bytes]] = {
+WRITERS: dict[str, Callable[[Attribution], bytes]] = {
     ".safetensors": safetensors_bytes,
     ".json": json_bytes,
     ".csv": csv_bytes,
     ".parquet": parquet_bytes,
 }
+"""What makes the bytes of each."""
 
 _READERS: dict[str, Callable[[bytes], Attribution]] = {
     ".safetensors": from_safetensors_bytes,
@@ -53,7 +54,7 @@ def save(
     Raises:
         OutputError: If the format is unknown or the place not writable.
     """
-    writers = {**_WRITERS, **(also or {})}
+    writers = {**WRITERS, **(also or {})}
     data = writers[known_format(path, file_format, writers)](attribution)
     with replacing(path) as temporary:
         temporary.write_bytes(data)

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from html import escape
@@ -31,37 +32,63 @@ def html_page(result: Attribution) -> str:
     allows no other and no request: text from a model could not run, nor call anybody,
     even if it became markup.
     """
-    scripts = [bundle(), _asset("report.js")]
+    scripts = [bundle(), asset("report.js")]
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     model = safe(model_name(result.provenance.model.id))
-    data = json_for_script({"data": payload(result), "specs": templates()})
+    shown = page_parts(result)
     pieces = [
         "<!doctype html>",
         '<html lang="en" data-theme="auto"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Where did this token come from? {model} · iglens</title>",
-        f"<style>{_asset('report.css')}</style></head><body>",
-        _asset("report.html").format(
-            model=model,
+        f"<style>{asset('report.css')}</style></head><body>",
+        asset("top.html").format(model=model),
+        f"{shown.head}</header>\n<main>\n{shown.sections}</main>",
+        shown.data,
+        *(f"<script>{script}</script>" for script in scripts),
+        "</body></html>",
+    ]
+    return "\n".join(pieces) + "\n"
+
+
+@dataclass(frozen=True)
+class PageParts:
+    """What a page says of one result, for pages that have other things on them too.
+
+    Attributes:
+        head: The headline, its answer, and what was verified.
+        sections: The text, the charts and the small print.
+        data: The element that `report.js` draws them from.
+    """
+
+    head: str
+    sections: str
+    data: str
+
+
+def page_parts(result: Attribution) -> PageParts:
+    """A result as markup, without scripts and style."""
+    data = json_for_script({"data": payload(result), "specs": templates()})
+    return PageParts(
+        head=asset("head.html").format(
             overview=_overview(result),
             badges="".join(map(_badge, checks(result))),
             warnings=_warnings(result),
+        ),
+        sections=asset("report.html").format(
             method=safe(method_words(result)),
             card=_card(result),
             reading=safe(READING),
             provenance=_list(provenance(result)),
             table=html_table(result),
         ),
-        f'<script type="application/json" id="data">{data}</script>',
-        *(f"<script>{script}</script>" for script in scripts),
-        "</body></html>",
-    ]
-    return "\n".join(pieces) + "\n"
+        data=f'<script type="application/json" id="data">{data}</script>',
+    )
 
 
 @cache
@@ -75,7 +102,7 @@ def bundle() -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """A file that lies beside the code."""
     return (files("iglens.report") / "assets" / name).read_text(encoding="utf-8")
 

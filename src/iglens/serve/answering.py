@@ -1,0 +1,281 @@
+"""From a question to a result: the model's part of the server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from ..attribution.estimator import RULES
+from ..errors import ArgumentError
+from ..explaining import Prepared, Reader, estimator_of, prepare
+from ..model.decoder import Decoder
+from ..model.generate import Sampling
+from ..readout.lens import AbstractLens
+from ..records import Attribution, Target
+from .limits import Limits
+from .question import AskedModel, Ids, Question
+from .watch import Stoppable, Watch, counted_passes
+
+_PRECISION = {None: None, "float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """The model in memory, what it may be read through, and how much is taken on.
+
+    Attributes:
+        decoder: The model.
+        lenses: Lenses besides the plain head, by the names that requests call them.
+        limits: Bounds on every question.
+    """
+
+    decoder: Decoder
+    lenses: Mapping[str, AbstractLens] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def model(self) -> AskedModel:
+        """What a saved question remembers of the model."""
+        info = self.decoder.info
+        return AskedModel(id=public_name(info.id), weights=info.weights_sha256)
+
+    def answer(self, question: Question, watch: Watch) -> Attribution:
+        """The result, without the names of folders of this machine.
+
+        Raises:
+            IGLensError: If the question does not fit, as `iglens.explain` does.
+            StoppedError: If the watch says so.
+        """
+        watch.tell("reading the prompt")
+        reader = self._reader(question).check(self.decoder)
+        with Stoppable(watch):
+            asked = self._prepared(question, watch)
+            watch.tell(f"reading {len(asked.trace.positions)} positions at every layer")
+            result = reader.of(
+                self.decoder,
+                asked,
+                diagnostics=question.diagnostics,
+                strict=question.strict,
+            )
+        return without_folders(result)
+
+    def _reader(self, question: Question) -> Reader:
+        """How states are read."""
+        rule = next(rule for rule in RULES if rule == question.rule)
+        return Reader(
+            question.unit,
+            question.baseline,
+            self._lens(question.lens),
+            estimator_of(question.estimator, question.n_steps, rule),
+            _PRECISION[question.precision],
+            by=question.by,
+            top=question.top,
+        )
+
+    def _lens(self, name: str) -> str | AbstractLens:
+        """A lens by its name, and never by a file's."""
+        if name == "logit":
+            return name
+        if name in self.lenses:
+            return self.lenses[name]
+        known = ", ".join(["logit", *self.lenses])
+        raise ArgumentError(f"`lens` is {name!r}; this server has {known}.")
+
+    def _prepared(self, question: Question, watch: Watch) -> Prepared:
+        """The text run through the model, every pass announced."""
+        given = self._checked(question)
+        new = question.max_new_tokens if self._generates(question) else 0
+
+        def tell(passes: int) -> None:
+            if passes <= new:
+                watch.tell(f"token {passes} of up to {new}", passes - 1, new + 2)
+            else:
+                watch.tell("running the text", new + 1 if new else None, new + 2)
+
+        with counted_passes(self.decoder.model, tell):
+            return prepare(
+                self.decoder, **given, layers=question.layers, by=question.by
+            )
+
+    def _generates(self, question: Question) -> bool:
+        """Whether the model goes on with the text by itself."""
+        asked = question.target is not None or question.answer is not None
+        return not asked and question.positions in ("answer", "all")
+
+    def _checked(self, question: Question) -> dict[str, Any]:
+        """Arguments of `prepare`, within the limits.
+
+        Raises:
+            ArgumentError: If they are not, or the question is of another model.
+        """
+        self._check_model(question)
+        if question.max_new_tokens > self.limits.new_tokens:
+            raise ArgumentError(
+                f"`max_new_tokens` is {question.max_new_tokens}; this server generates "
+                f"at most {self.limits.new_tokens}."
+            )
+        prompt: Any = question.prompt
+        if isinstance(prompt, list):
+            prompt = [m if isinstance(m, int) else m.model_dump() for m in prompt]
+        words: dict[str, Any] = {
+            "chat": question.chat,
+            "system": question.system,
+            "special_tokens": question.special_tokens,
+        }
+        ids = self.decoder.encode(prompt, **words)
+        n_tokens = len(ids)
+        if question.answer is not None and self.decoder.labels is None:
+            n_tokens += len(self.decoder.encode_answer(ids, question.answer))
+        self._check_length(n_tokens)
+        return {
+            "prompt": prompt,
+            "target": self._targets(question.target),
+            "contrast": self._target(question.contrast),
+            "answer": question.answer,
+            "positions": question.positions,
+            "max_new_tokens": question.max_new_tokens,
+            "sampling": _sampling(question),
+            **words,
+        }
+
+    def _check_model(self, question: Question) -> None:
+        """Refuse a saved question of another model: its token ids mean other texts."""
+        asked, here = question.model, self.model
+        if asked is None or (asked.weights or asked.id) == (here.weights or here.id):
+            return
+        raise ArgumentError(
+            f"This question was asked of {asked.id}; here runs {here.id}, or other "
+            "weights of that name, to which the same token ids may be another text. "
+            "Start the server with the other model, or type the prompt anew."
+        )
+
+    def _check_length(self, n_tokens: int) -> None:
+        """Refuse a text that takes too long."""
+        if n_tokens > self.limits.tokens:
+            raise ArgumentError(
+                f"The text has {n_tokens} tokens; this server takes at most "
+                f"{self.limits.tokens}. Shorten it, or start `iglens serve` with a "
+                "larger `--max-tokens`."
+            )
+
+    def _targets(self, target: Any) -> Any:
+        """Targets as `prepare` takes them."""
+        if isinstance(target, list):
+            return [self._target(item) for item in target]
+        return target
+
+    def _target(self, item: str | int | list[int] | None) -> Any:
+        """One of them; ids in a list are a set."""
+        if not isinstance(item, list):
+            return item
+        ids = sorted({self.decoder.target(token).ids[0] for token in item})
+        texts = (self.decoder.token_text(token) for token in ids)
+        return Target(tuple(ids), "|".join(texts))
+
+
+def again(served: Served, question: Question, result: Attribution) -> Question:
+    """The same question in token ids, so that nothing is tokenised or generated anew.
+
+    Args:
+        served: The model that was asked.
+        question: What was asked.
+        result: What came out.
+
+    Returns:
+        A question whose answer is the same result, on the same model.
+    """
+    n_prompt = int(str(result.provenance.settings["prompt_tokens"]))
+    ids: Ids = result.token_ids.tolist()
+    prompt, answer = ids[:n_prompt], ids[n_prompt:] or None
+
+    def fixed(item: Any) -> Any:
+        """A target by its ids, whatever it was called."""
+        if not isinstance(item, str) or item.startswith("@"):
+            return item
+        found = list(served.decoder.target(item, prompt).ids)
+        return found[0] if len(found) == 1 else found
+
+    target: Any = question.target
+    target = [fixed(i) for i in target] if isinstance(target, list) else fixed(target)
+    but = {
+        "prompt": prompt,
+        "answer": answer,
+        "target": target,
+        "contrast": fixed(question.contrast),
+        "max_new_tokens": 0,
+        "model": served.model,
+    }
+    usual = ("chat", "system", "special_tokens", "sample", "temperature", "top_p")
+    plain = {name: Question.model_fields[name].default for name in (*usual, "seed")}
+    return question.model_copy(update=but | plain)
+
+
+def in_words(served: Served, question: Question) -> tuple[Question, str]:
+    """A question as a person may change it: token ids become the texts they stand for.
+
+    Returns:
+        The question, and its prompt as one text.
+    """
+    decoder = served.decoder
+
+    def text_of(ids: Any) -> str:
+        """Token ids as text."""
+        if decoder.tokenizer is None:
+            return "".join(map(decoder.token_text, ids))
+        return str(decoder.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    def named(item: Any) -> Any:
+        """A target by its text."""
+        ids = [item] if isinstance(item, int) else item
+        if not isinstance(ids, list):
+            return item
+        return "|".join(decoder.token_text(i).replace("|", "\\|") for i in ids)
+
+    prompt, answer, target = question.prompt, question.answer, question.target
+    match prompt:
+        case str():
+            text = prompt
+        case [int(), *_]:
+            text = text_of(prompt)
+        case _:
+            text = "\n".join(getattr(turn, "content", "") for turn in prompt)
+    but = {
+        "answer": text_of(answer) if isinstance(answer, list) else answer,
+        "contrast": named(question.contrast),
+        "target": [named(i) for i in target]
+        if isinstance(target, list)
+        else named(target),
+    }
+    return question.model_copy(update=but), text
+
+
+def public_name(name: str) -> str:
+    """The name of a model; of a local folder or file its last part.
+
+    Example:
+        >>> public_name("org/model"), public_name("/home/me/model")
+        ('org/model', 'model')
+    """
+    local = name.startswith(("/", "~", ".")) or "\\" in name or name.count("/") > 1
+    return name.replace("\\", "/").rstrip("/").split("/")[-1] if local else name
+
+
+def without_folders(result: Attribution) -> Attribution:
+    """The result without the places of its files, which are nobody's business."""
+    origin = result.provenance
+    model = replace(origin.model, id=public_name(origin.model.id), path=None)
+    return replace(result, provenance=replace(origin, model=model))
+
+
+def _sampling(question: Question) -> Sampling | None:
+    """How to sample, if at all."""
+    given = (question.temperature, question.top_p, question.seed)
+    if question.sample:
+        return Sampling(*given)
+    if given != (1.0, 1.0, 0):
+        raise ArgumentError(
+            "`temperature`, `top_p` and `seed` need `sample`; without it the "
+            "continuation is greedy."
+        )
+    return None
