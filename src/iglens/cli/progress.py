@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
     from ..model.loading.child import Progress
 
 
 @contextmanager
-def progress_bars(*, quiet: bool) -> Iterator["Progress"]:
-    """A bar for every stage, or a line where standard error is no terminal."""
+def progress_bars(*, quiet: bool, rate: bool = False) -> Iterator["Progress"]:
+    """A bar for every stage, or a line where standard error is no terminal.
+
+    Args:
+        quiet: Neither.
+        rate: Say how many are done per second, too.
+    """
     if quiet:
         yield lambda stage, done, total: None
         return
@@ -35,6 +40,7 @@ def progress_bars(*, quiet: bool) -> Iterator["Progress"]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        *([_rate_column()] if rate else []),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -50,3 +56,16 @@ def progress_bars(*, quiet: bool) -> Iterator["Progress"]:
 
     with bars:
         yield report
+
+
+def _rate_column() -> "ProgressColumn":
+    """How many are done per second."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.1f}/s")
+
+    return Rate()

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..attribution import Scalar
 from ..errors import ArgumentError, ArtifactError
 from ..explaining import Reader
 from ..explaining.lenses.file import lens_file
+from ..explaining.plan import check_question
 from ..explaining.start import start_names
 from ..model.decoder import Decoder
 from ..model.reinitialised import reinitialised
@@ -63,16 +65,34 @@ class Job:
     memory: int = BATCH_MEMORY
     most_texts: int = MOST_TEXTS
 
+    @cached_property
+    def survey(self) -> Survey:
+        """What the input holds; every line is looked at once.
+
+        Raises:
+            IGLensError: If it cannot be read, or holds no rows.
+        """
+        return Survey.of(self.source)
+
+    @cached_property
+    def shards(self) -> Shards:
+        """The input, cut up.
+
+        Raises:
+            IGLensError: If it cannot be read, or columns are missing.
+        """
+        columns = self.columns.found_in(self.survey.types)
+        return Shards(self.source, self.survey.n_lines, columns, self.selection)
+
     def on(self, decoder: Decoder) -> "PlannedJob":
         """The job for a model: everything is checked, and nothing is run.
 
         Raises:
             IGLensError: If something does not fit.
         """
-        survey = Survey.of(self.source)
-        columns = self.columns.found_in(survey.types)
-        types = {n: t for n, t in survey.types.items() if n not in columns.used}
-        shards = Shards(self.source, survey.n_lines, columns, self.selection)
+        shards, used = self.shards, self.shards.columns.used
+        types = {n: t for n, t in self.survey.types.items() if n not in used}
+        check_question(decoder, **self.question)
         settings = self._settings(decoder, shards, types)
         if self.null == "weights":
             decoder = reinitialised(decoder, self.seed)

@@ -29,6 +29,9 @@ SCHEMA = "iglens.run/1"
 _KEY = b"iglens"
 _SUFFIX = ".parquet"
 
+_DERIVED = {"settings_sha256", "n_rows", "n_shards"}
+"""Settings that follow from the others."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -269,7 +272,7 @@ def _differences(
         one, other = found.get(name), wanted.get(name)
         if isinstance(one, dict) and isinstance(other, dict):
             yield from _differences(one, other, f"{where}{name} ")
-        elif one != other and name != "settings_sha256":
+        elif one != other and name not in _DERIVED:
             yield f"{where}{name} was {_short(one)}, is {_short(other)}"
 
 

@@ -199,6 +199,33 @@ def planned(
     )
 
 
+def check_question(
+    decoder: Decoder,
+    *,
+    target: TargetLike | Sequence[TargetLike] | None = None,
+    contrast: str | int | Target | None = None,
+    layers: str | Sequence[int] = "all",
+    **others: Any,
+) -> None:
+    """Refuse what no text can be asked; see `planned`.
+
+    Args:
+        decoder: The model.
+        target: What is explained, if it is said already.
+        contrast: What it is against.
+        layers: Layers to stop at.
+        others: Arguments of `planned` that depend on the text.
+
+    Raises:
+        IGLensError: If a layer or a token is not there.
+    """
+    path_layers(decoder.n_layers, choose_layers(layers, decoder.n_layers))
+    if target is not None:
+        _targets(decoder, target, ())
+    if contrast is not None and contrast != RIVAL:
+        _target(decoder, contrast, ())
+
+
 def _contrasts(
     trace: Trace, targets: tuple[Explained, ...] | None, rival: Explained | None
 ) -> list[tuple[int, Target]]:
