@@ -17,6 +17,8 @@ from .words import Word, word_ranges
 if TYPE_CHECKING:
     import pyarrow
 
+    from ..report.charts import Chart
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -179,6 +181,21 @@ class Answer:
 
         return coarsened(self, layers)
 
+    def figure(self, *, unit: str = "probability", theme: str = "light") -> "Chart":
+        """A chart of the table: layers down, tokens across, sums of both beside it.
+
+        Args:
+            unit: "probability" for shares of the joint one, "log_probability" for
+                credits in nats.
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such table or theme.
+        """
+        from ..report.charts import answer_figure
+
+        return answer_figure(self, unit=unit, theme=theme)
+
     def to_arrow(self) -> "pyarrow.Table":
         """One line per token and segment; see `iglens.records.answer_views`."""
         from .answer_views import tidy_table
@@ -190,6 +207,12 @@ class Answer:
         from ..storage import answer_to_json
 
         return answer_to_json(self)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
 
     def __str__(self) -> str:
         """A sentence for the whole, and one line per word."""

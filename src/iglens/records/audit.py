@@ -258,6 +258,12 @@ class Audit:
             return
         save_audit(self, place, file_format)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
+
     def __str__(self) -> str:
         """The correlations, and the invisible work."""
         from ..report.audit import lines

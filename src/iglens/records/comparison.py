@@ -299,6 +299,12 @@ class Comparison:
             return
         write_text(self.text(chosen.lower()), place)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
+
     def __str__(self) -> str:
         """The table as Markdown."""
         from ..report.comparison import markdown_table

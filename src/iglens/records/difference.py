@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from ..report.charts import Chart
+
 
 BETWEEN_DTYPES = 4
 """Noise floors by which runs in two dtypes may differ: a whole step of the logits."""
@@ -136,6 +138,24 @@ class Difference:
         with np.errstate(invalid="ignore"):
             return ~(np.abs(self.credits) <= limit)
 
+    def figure(
+        self, kind: str | None = None, *, row: int = 0, theme: str = "light"
+    ) -> "Chart":
+        """A chart of where the two results part.
+
+        Args:
+            kind: "map" of all rows, or the paired "waterfall" of one; None for the
+                natural one: a single row's waterfall, the map of several.
+            row: Whose.
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such picture, row or theme.
+        """
+        from ..report.charts import difference_figure
+
+        return difference_figure(self, kind, row=row, theme=theme)
+
     def to_arrow(self) -> "pyarrow.Table":
         """One line per row and segment; see `iglens.records.difference_table`."""
         from .difference_table import difference_table
@@ -161,6 +181,12 @@ class Difference:
         from ..storage.difference_form import save_difference
 
         save_difference(self, Path(path))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
 
     def __str__(self) -> str:
         """What is compared, and one plain sentence per row."""

@@ -16,6 +16,8 @@ from .target import Target, Unit
 if TYPE_CHECKING:
     import pyarrow
 
+    from ..report.charts import Chart
+
 Kind = Literal["skip", "mean", "gates"]
 """How an effect was taken: blocks skipped, their updates replaced by a mean, or all
 gates opened together."""
@@ -113,6 +115,20 @@ class Effects:
             )
         return tuple(dict.fromkeys(said))
 
+    def figure(self, *, row: int = 0, theme: str = "light") -> "Chart":
+        """A chart of effects beside credits by layer, and of their difference.
+
+        Args:
+            row: Whose.
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such row or theme.
+        """
+        from ..report.charts import effects_figure
+
+        return effects_figure(self, row=row, theme=theme)
+
     def to_arrow(self) -> "pyarrow.Table":
         """One line per row and segment."""
         from .effects_table import effects_table
@@ -154,6 +170,12 @@ class Effects:
         from ..storage.effects_form import save_effects
 
         save_effects(self, Path(path), file_format, PAGES)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
 
     def __str__(self) -> str:
         """What each end of the model says, who prepares and who cashes in."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -9,6 +10,9 @@ from jaxtyping import Float
 from ..errors import ArgumentError
 from .attribution import Attribution
 from .components import Components
+
+if TYPE_CHECKING:
+    from ..report.charts import Chart
 
 
 def averaged(results: Sequence[Attribution]) -> Attribution:
@@ -105,6 +109,20 @@ class Sensitivity:
             ),
         )
 
+    def figure(self, *, row: int = 0, theme: str = "light") -> "Chart":
+        """A chart of where a row starts from every baseline, and its first step.
+
+        Args:
+            row: Whose.
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such row or theme.
+        """
+        from ..report.charts import sensitivity_figure
+
+        return sensitivity_figure(self, row=row, theme=theme)
+
     def to_json(self) -> dict[str, object]:
         """The published JSON form; NaN and infinity become null."""
         from ..storage.plain import nulled
@@ -120,6 +138,12 @@ class Sensitivity:
             "first": nulled(self.first),
             "moved": nulled(self.moved),
         }
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
 
     def __str__(self) -> str:
         """A small table per row."""

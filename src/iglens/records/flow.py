@@ -131,6 +131,12 @@ class Flow:
 
         return flow_to_json(self)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
+
     def __str__(self) -> str:
         """Per row and layer that matters, who gained and who lost."""
         from ..report.flow import summary

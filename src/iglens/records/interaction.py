@@ -1,12 +1,15 @@
 """How much the parts of a block do only together."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from .subject import Subject
+
+if TYPE_CHECKING:
+    from ..report.charts import Chart
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +45,31 @@ class Interaction:
         beyond, layers = self.credits - self.alone, np.array(self.subject.layers)
         return np.stack([beyond[:, layers == at].sum(1) for at in self.layers], 1)
 
+    def figure(self, *, row: int = 0, theme: str = "light") -> "Chart":
+        """A chart of what the parts of every layer change alone, and together.
+
+        Args:
+            row: Whose.
+            theme: "light" or "dark".
+
+        Raises:
+            ArgumentError: If there is no such row or theme.
+        """
+        from ..report.charts import interaction_figure
+
+        return interaction_figure(self, row=row, theme=theme)
+
     def to_json(self) -> dict[str, Any]:
         """The published JSON form; NaN and infinity become null."""
         from ..storage import interaction_to_json
 
         return interaction_to_json(self)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
 
     def __str__(self) -> str:
         """Per row the blocks in which the parts' order matters most."""

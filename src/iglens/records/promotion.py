@@ -150,6 +150,12 @@ class Promotion:
 
         return promotion_to_json(self)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
+
+        return chart_bundle(self)
+
     def __str__(self) -> str:
         """Per row both splits of the whole change, then of the layers that matter."""
         from ..report.promotion import summary

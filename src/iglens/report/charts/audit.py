@@ -20,7 +20,8 @@ SHAPES = {"credit": "circle", "effect": "diamond", "gates": "triangle-up"}
 def audit_figure(audit: "Audit", *, theme: str = "light") -> Chart:
     """See `Audit.figure`."""
     dress = theme_of(theme)
-    layers = _layers(audit, dress)
+    labels = segment_labels(audit.segments)
+    layers = dots(labels, _numbers(audit), audit.unit, dress)
     charts = [layers, _agreement(audit, dress)] if audit.correlations else [layers]
     count = len(audit.results)
     texts = "1 text" if count == 1 else f"means over {count} texts"
@@ -69,9 +70,23 @@ def _description(audit: "Audit") -> str:
     return " ".join(said)
 
 
-def _layers(audit: "Audit", theme: Theme) -> alt.LayerChart:
-    """A dot for every number of every layer, the dots of a layer joined by a line."""
-    labels, numbers = segment_labels(audit.segments), _numbers(audit)
+def dots(
+    labels: list[str],
+    numbers: dict[str, Float[np.ndarray, " segments"]],
+    unit: str,
+    theme: Theme,
+    *,
+    width: int = 460,
+) -> alt.LayerChart:
+    """A dot for every number of every layer, the dots of a layer joined by a line.
+
+    Args:
+        labels: The layers.
+        numbers: Some of `SHAPES`, one number a layer.
+        unit: Of all of them.
+        theme: Its dress.
+        width: In pixels.
+    """
     data: list[dict[str, object]] = [
         {"y": label, "what": name, "value": float(values[at])}
         for name, values in numbers.items()
@@ -88,18 +103,20 @@ def _layers(audit: "Audit", theme: Theme) -> alt.LayerChart:
     )
     x = alt.X(
         "value:Q",
-        title=unit_words(audit.unit),
+        title=unit_words(unit),
         axis=alt.Axis(tickCount=6, domain=False, ticks=False),
     )
     joined = base.mark_rule(aria=False, color=theme.grid, strokeWidth=3).encode(
-        x=alt.X("min(value):Q", title=unit_words(audit.unit)), x2="max(value):Q"
+        x=alt.X("min(value):Q", title=unit_words(unit)), x2="max(value):Q"
     )
     names = list(numbers)
-    colours = [theme.gain, theme.ink, theme.loss][: len(names)]
-    dots = base.mark_point(aria=False, filled=True, size=46, opacity=1).encode(
+    colours = {"credit": theme.gain, "effect": theme.ink, "gates": theme.loss}
+    marks = base.mark_point(aria=False, filled=True, size=46, opacity=1).encode(
         x=x,
         color=alt.Color(
-            "what:N", title=None, scale=alt.Scale(domain=names, range=colours)
+            "what:N",
+            title=None,
+            scale=alt.Scale(domain=names, range=[colours[name] for name in names]),
         ),
         shape=alt.Shape(
             "what:N",
@@ -108,7 +125,7 @@ def _layers(audit: "Audit", theme: Theme) -> alt.LayerChart:
         ),
         tooltip=["y:N", "what:N", alt.Tooltip("value:Q", format="+.4g")],
     )
-    return layered(joined, dots, width=460, height=len(labels) * 14)
+    return layered(joined, marks, width=width, height=len(labels) * 14)
 
 
 def _agreement(audit: "Audit", theme: Theme) -> alt.LayerChart:

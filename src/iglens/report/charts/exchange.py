@@ -30,7 +30,7 @@ def flow_figure(flow: Flow, *, row: int = 0, theme: str = "light") -> Chart:
         _facets(data, dress),
         f"Who gained and who lost while {named(subject.targets[at])} moved",
         [
-            f"{_where(subject, at)} · probability · {visible(subject.lens)} lens",
+            f"{where(subject, at)} · probability · {visible(subject.lens)} lens",
             "Over the whole vocabulary gains and losses cancel; layers that move "
             "little are left out.",
         ],
@@ -39,7 +39,7 @@ def flow_figure(flow: Flow, *, row: int = 0, theme: str = "light") -> Chart:
     return dressed(chart, dress)
 
 
-def _where(subject: Subject, row: int) -> str:
+def where(subject: Subject, row: int) -> str:
     """Position and model."""
     model = visible(model_name(subject.provenance.model.id))
     return f"position {subject.positions[row]} · {model}"
@@ -131,7 +131,7 @@ def promotion_figure(found: Promotion, *, row: int = 0, theme: str = "light") ->
         alt.hconcat(*panels).resolve_scale(color="independent"),
         f"Was {named(subject.targets[at])} promoted, or were its rivals demoted?",
         [
-            f"{_where(subject, at)} · log-odds, nats",
+            f"{where(subject, at)} · log-odds, nats",
             f"Centred by the {found.centring}; scale: {found.scale}. Each pair of bars "
             "adds up to the layer's credit.",
         ],

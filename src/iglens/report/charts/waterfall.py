@@ -1,5 +1,7 @@
 """One token's way: from its first level, layer by layer, to its last."""
 
+from typing import TypeAlias
+
 import altair as alt
 import numpy as np
 
@@ -21,6 +23,9 @@ from .words import (
 
 EACH_UP_TO = 64
 """So many steps get a bar each; of more, runs in which nothing happens share one."""
+
+Group: TypeAlias = tuple[str, list[int]]
+"""A step that is drawn: its name, and its segments."""
 
 TOLD = 0.005
 """Bars below this share of the largest go without a number."""
@@ -48,20 +53,23 @@ def waterfall(result: Attribution, row: int, theme: Theme) -> Chart:
     )
 
 
-def steps(result: Attribution, row: int) -> list[dict[str, object]]:
-    """The lines of a waterfall: first level, a line per step, last level."""
+def steps(
+    result: Attribution, row: int, groups: list[Group] | None = None
+) -> list[dict[str, object]]:
+    """The lines of a waterfall: first level, a line per step, last level.
+
+    Args:
+        result: Whose.
+        row: Which row.
+        groups: The steps; None for every segment, quiet runs of many sharing one.
+    """
     unit, odd = result.units[row], odd_cells(result)
     zero = 0.0 if unit == "probability" else None
     lines = [_level(start_label(result), result.levels[row, 0], zero, unit)]
-    names, credits = segment_labels(result.segments), result.credits[row]
-    groups: list[tuple[str, list[int]]] = [(n, [i]) for i, n in enumerate(names)]
-    if len(names) > EACH_UP_TO:
-        scale = scales_of(credits[None], (unit,))
-        merged = lines_of(result.segments, credits[None], scale)
-        groups = [(line.label, list(line.members)) for line in merged]
+    credits = result.credits[row]
     size = float(np.nanmax(np.abs(credits), initial=0.0)) or 1.0
     at = float(result.levels[row, 0])
-    for name, members in groups:
+    for name, members in groups or _groups(result, row):
         credit = float(credits[members].sum())
         reasons = [odd[row, i] for i in members if (row, i) in odd]
         end = float(result.levels[row, members[-1] + 1])
@@ -72,6 +80,16 @@ def steps(result: Attribution, row: int) -> list[dict[str, object]]:
         lines.append(_step(name, start, end, credit, size, unit, reasons))
     lines.append(_level("= readout", result.levels[row, -1], zero, unit))
     return lines
+
+
+def _groups(result: Attribution, row: int) -> list[Group]:
+    """Every segment by itself; of many, runs in which nothing happens as one."""
+    names, credits = segment_labels(result.segments), result.credits[row]
+    if len(names) <= EACH_UP_TO:
+        return [(name, [at]) for at, name in enumerate(names)]
+    scale = scales_of(credits[None], (result.units[row],))
+    merged = lines_of(result.segments, credits[None], scale)
+    return [(line.label, list(line.members)) for line in merged]
 
 
 def _level(
