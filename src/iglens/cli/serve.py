@@ -112,7 +112,7 @@ def serve_command(
             tokens=max_tokens,
             new_tokens=max_new_tokens,
             waiting=queue,
-            seconds=timeout,
+            seconds=float(timeout),
             kept=history,
         )
         served = Served(decoder, lenses_of(decoder, lens or []), limits)

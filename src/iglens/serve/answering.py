@@ -1,7 +1,7 @@
 """From a question to a result: the model's part of the server."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from ..model.decoder import Decoder
 from ..model.generate import Sampling
 from ..readout.lens import AbstractLens
 from ..records import Attribution, Target
+from .discretion import public_name, without_folders
 from .limits import Limits
-from .question import AskedModel, Ids, Question
+from .question import AskedModel, Question
 from .watch import Stoppable, Watch, counted_passes
 
 _PRECISION = {None: None, "float32": torch.float32, "float64": torch.float64}
@@ -169,103 +170,9 @@ class Served:
         """One of them; ids in a list are a set."""
         if not isinstance(item, list):
             return item
-        ids = sorted({self.decoder.target(token).ids[0] for token in item})
-        texts = (self.decoder.token_text(token) for token in ids)
-        return Target(tuple(ids), "|".join(texts))
-
-
-def again(served: Served, question: Question, result: Attribution) -> Question:
-    """The same question in token ids, so that nothing is tokenised or generated anew.
-
-    Args:
-        served: The model that was asked.
-        question: What was asked.
-        result: What came out.
-
-    Returns:
-        A question whose answer is the same result, on the same model.
-    """
-    n_prompt = int(str(result.provenance.settings["prompt_tokens"]))
-    ids: Ids = result.token_ids.tolist()
-    prompt, answer = ids[:n_prompt], ids[n_prompt:] or None
-
-    def fixed(item: Any) -> Any:
-        """A target by its ids, whatever it was called."""
-        if not isinstance(item, str) or item.startswith("@"):
-            return item
-        found = list(served.decoder.target(item, prompt).ids)
-        return found[0] if len(found) == 1 else found
-
-    target: Any = question.target
-    target = [fixed(i) for i in target] if isinstance(target, list) else fixed(target)
-    but = {
-        "prompt": prompt,
-        "answer": answer,
-        "target": target,
-        "contrast": fixed(question.contrast),
-        "max_new_tokens": 0,
-        "model": served.model,
-    }
-    usual = ("chat", "system", "special_tokens", "sample", "temperature", "top_p")
-    plain = {name: Question.model_fields[name].default for name in (*usual, "seed")}
-    return question.model_copy(update=but | plain)
-
-
-def in_words(served: Served, question: Question) -> tuple[Question, str]:
-    """A question as a person may change it: token ids become the texts they stand for.
-
-    Returns:
-        The question, and its prompt as one text.
-    """
-    decoder = served.decoder
-
-    def text_of(ids: Any) -> str:
-        """Token ids as text."""
-        if decoder.tokenizer is None:
-            return "".join(map(decoder.token_text, ids))
-        return str(decoder.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
-    def named(item: Any) -> Any:
-        """A target by its text."""
-        ids = [item] if isinstance(item, int) else item
-        if not isinstance(ids, list):
-            return item
-        return "|".join(decoder.token_text(i).replace("|", "\\|") for i in ids)
-
-    prompt, answer, target = question.prompt, question.answer, question.target
-    match prompt:
-        case str():
-            text = prompt
-        case [int(), *_]:
-            text = text_of(prompt)
-        case _:
-            text = "\n".join(getattr(turn, "content", "") for turn in prompt)
-    but = {
-        "answer": text_of(answer) if isinstance(answer, list) else answer,
-        "contrast": named(question.contrast),
-        "target": [named(i) for i in target]
-        if isinstance(target, list)
-        else named(target),
-    }
-    return question.model_copy(update=but), text
-
-
-def public_name(name: str) -> str:
-    """The name of a model; of a local folder or file its last part.
-
-    Example:
-        >>> public_name("org/model"), public_name("/home/me/model")
-        ('org/model', 'model')
-    """
-    local = name.startswith(("/", "~", ".")) or "\\" in name or name.count("/") > 1
-    return name.replace("\\", "/").rstrip("/").split("/")[-1] if local else name
-
-
-def without_folders(result: Attribution) -> Attribution:
-    """The result without the places of its files, which are nobody's business."""
-    origin = result.provenance
-    model = replace(origin.model, id=public_name(origin.model.id), path=None)
-    return replace(result, provenance=replace(origin, model=model))
+        parts = [self.decoder.target(token) for token in sorted(set(item))]
+        ids = tuple(part.ids[0] for part in parts)
+        return Target(ids, "|".join(part.text for part in parts))
 
 
 def _sampling(question: Question) -> Sampling | None:

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 from .. import __version__
 from ..errors import IGLensError
 from .access import Access
-from .answering import Served, again, in_words
+from .answered import again, in_words
+from .answering import Served
 from .api import api_routes
 from .failure import CRASHED, Failure, of_error, of_invalid
 from .guard import Guard, failed
@@ -96,6 +97,10 @@ def _fastapi(served: Served, worker: Worker, shelf: Shelf) -> FastAPI:
     @app.exception_handler(IGLensError)
     def refused(request: Request, error: IGLensError) -> JSONResponse:
         return failed(of_error(error))
+
+    @app.exception_handler(Exception)
+    def crashed(request: Request, error: Exception) -> JSONResponse:
+        return failed(CRASHED)
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> JSONResponse:

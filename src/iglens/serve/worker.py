@@ -79,7 +79,7 @@ class Worker:
             job.watch.cancel()
             if job in self._waiting:
                 self._waiting.remove(job)
-                job.fail(of_stop("cancelled", 0))
+                job.fail(of_stop("cancelled", 0.0))
 
     def find(self, name: str) -> Job | None:
         """The job of that name, if it waits or runs."""
