@@ -57,6 +57,8 @@ UPWARD = {
     ("records/examination.py", "report"),
     ("records/replay.py", "storage"),
     ("records/replay.py", "report"),
+    ("records/saving.py", "storage"),
+    ("records/saving.py", "report"),
 }
 NO_TORCH = ("errors", "depths", "records", "storage", "report", "data")
 

@@ -79,7 +79,7 @@ def test_methods_are_lines_of_the_table_and_of_the_json(audited):
     [
         ([TEXT, "--by", "head"], "layer or sublayer"),
         ([TEXT, "--at", "nowhere"], "all, last"),
-        ([TEXT, "-o", "out.html"], ".html"),
+        ([TEXT, "-o", "out.gif"], ".gif"),
         ([TEXT, "--target", "@entropy"], "tokens, sets of them"),
         ([TEXT, "--nulls", "guesses"], "random-weights, both, none"),
         ([TEXT, "--methods", "guesses"], "known are all"),

@@ -65,7 +65,7 @@ def test_without_the_option_nothing_changes(explained):
         (["--rivals", "2"], "flows"),
         (["--promotion"], "promotion is along"),
         (["--interaction", "--by", "sublayer"], "interaction is along"),
-        (["-o", "gates.safetensors"], ".json, .csv, .parquet, .md, .html"),
+        (["-o", "gates.safetensors"], ".json, .csv, .parquet, .html, .md"),
     ],
 )
 def test_what_means_nothing_with_gates_is_refused(explained, arguments, message):

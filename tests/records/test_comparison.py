@@ -96,7 +96,7 @@ def test_every_form_holds_hostile_reasons_and_nan(form):
     hostile = "<script>x</script> | \x1b[31m"
     text = made(None, reason=hostile).text(form)
     if form in ("html", "md"):
-        assert "<script>" not in text.replace("\\<script>", "")
+        assert "<script" not in text.replace("\\<script>", "")
     nan = made(credits(0.1, math.nan, 0.2)).text(form)
     assert nan
     if form == "json":
@@ -118,7 +118,8 @@ def test_as_text_it_is_the_table():
 
 @pytest.mark.parametrize("value", [9.9999, 9.99996, -9.99996, 123.4])
 def test_large_sums_do_not_widen_the_table(value):
-    line = made(credits(value, 0.0, 0.0)).text("md").splitlines()[4]
+    page = made(credits(value, 0.0, 0.0)).text("md").splitlines()
+    line = next(line for line in page if line.startswith("| some method |"))
     assert len(line.split("|")[3].strip()) <= 8
 
 

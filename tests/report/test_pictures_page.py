@@ -27,7 +27,9 @@ def test_the_limits_it_names_are_those_of_the_code():
 def test_its_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = {}
-    exec(re.search(r"```python\n(.*?)```", PAGE, re.S)[1], known)
+    for code in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(code, known)
+    assert (tmp_path / "italy.html").read_text().count("<img") == 1
     assert "Paris" in " ".join(known["chart"].to_dict()["title"]["text"])
     assert (tmp_path / "paris.svg").exists()
     assert 500_000 < (tmp_path / "paris.html").stat().st_size < 1_500_000

@@ -109,7 +109,8 @@ OutputFiles = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="File to write: .json, .csv, .parquet, .svg, .png, .pdf; repeatable.",
+        help="File to write: .json, .csv, .parquet, .html, .md, .svg, .png, .pdf; "
+        "repeatable.",
         rich_help_panel=_OUT,
     ),
 ]
@@ -149,10 +150,10 @@ def audit_command(
     effects what it depends on: they may disagree, and where they do is listed.
     """
     from ..records.audit import Audit
-    from ..report.documents import PICTURES
+    from ..report.documents import DOCUMENTS
     from ..storage.audit_form import AUDIT_FORMATS
 
-    known = [*AUDIT_FORMATS, *PICTURES]
+    known = [*AUDIT_FORMATS, *DOCUMENTS]
     outputs = checked_outputs(output or [], output_format, known)
     texts, chosen = [parse_prompt(text) for text in prompts], parse_unit(unit)
     quiet_libraries()

@@ -45,7 +45,8 @@ OutputFiles = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="File to write: .json, .csv, .parquet; repeatable.",
+        help="File to write: .json, .csv, .parquet, .html, .md, .svg, .png, .pdf; "
+        "repeatable.",
         rich_help_panel="What comes out",
     ),
 ]
@@ -102,11 +103,11 @@ def diff_command(
 
     layers = _layers(read.layers, first) if "layers" in typed else None
     found = diff(first, second, layers=layers)
-    from ..storage.difference_form import save_difference
+    from ..records.difference import Difference
 
     talk = [f"Note: {note}" for note in found.notes]
     talk += warned((*found.a.warnings, *found.b.warnings))
-    deliver(found, outputs, save_difference, _show, talk, as_json=as_json, quiet=quiet)
+    deliver(found, outputs, Difference.save, _show, talk, as_json=as_json, quiet=quiet)
 
 
 def _results(
@@ -152,9 +153,10 @@ def _layers(layers: str, result: "Attribution") -> list[int] | None:
 
 def _formats() -> tuple[str, ...]:
     """Extensions of the files that a difference can be written to."""
+    from ..report.documents import DOCUMENTS
     from ..storage.difference_form import DIFFERENCE_FORMATS
 
-    return DIFFERENCE_FORMATS
+    return (*DIFFERENCE_FORMATS, *DOCUMENTS)
 
 
 def _show(found: "Difference", console: "Console") -> None:

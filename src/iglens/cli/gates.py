@@ -65,9 +65,10 @@ def check_path(path: str, read: Read, typed: Typed) -> bool:
 
 def gates_formats() -> tuple[str, ...]:
     """Extensions of the files that effects can be written to."""
+    from ..report.documents import DOCUMENTS
     from ..storage.effects_form import EFFECTS_FORMATS
 
-    return EFFECTS_FORMATS
+    return (*EFFECTS_FORMATS, *DOCUMENTS)
 
 
 def _refusal(name: str, why: str, value: str = "") -> ArgumentError:

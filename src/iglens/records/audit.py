@@ -236,27 +236,27 @@ class Audit:
         return audit_to_json(self)
 
     def save(self, path: str | Path, file_format: str | None = None) -> None:
-        """Write it as `.json`, as a table (`.csv`, `.parquet`), or as a picture.
+        """Write it: `.json`, `.csv`, `.parquet`; `.html`, `.md`; or as a picture.
 
         Args:
             path: Where to; `.svg`, `.png` and `.pdf` are pictures.
             file_format: One of them, without its dot, for a path that has another.
 
         Raises:
-            OutputError: If the extension is unknown or the place not writable.
+            OutputError: If the format is unknown or the place not writable.
         """
-        from ..report.documents import PICTURES
-        from ..storage.audit_form import save_audit
+        from ..report.sheets import AUDIT
+        from ..storage.audit_form import AUDIT_FORMATS, save_audit
+        from .saving import save_record
 
-        place = Path(path)
-        chosen = file_format or place.suffix.removeprefix(".")
-        if (extension := f".{chosen.lower()}") in PICTURES:
-            from ..report.charts.files import picture_bytes
-            from ..storage.atomic import write_whole
-
-            write_whole(place, picture_bytes(self.figure(), extension))
-            return
-        save_audit(self, place, file_format)
+        save_record(
+            self,
+            path,
+            file_format,
+            formats=AUDIT_FORMATS,
+            data=save_audit,
+            pages=AUDIT,
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         """What notebooks show: the chart, and the same in words."""

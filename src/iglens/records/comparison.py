@@ -263,12 +263,12 @@ class Comparison:
         Raises:
             OutputError: If there is no such format.
         """
-        from ..report import comparison as report
+        from ..report.sheets import COMPARISON
         from ..storage import comparison_form as form
 
         writers = {
-            "html": report.html_page,
-            "md": report.markdown_page,
+            "html": COMPARISON[".html"],
+            "md": COMPARISON[".md"],
             "csv": form.csv_text,
             "json": form.json_text,
         }
@@ -286,18 +286,18 @@ class Comparison:
         Raises:
             OutputError: If the format is unknown or the place not writable.
         """
-        from ..report.documents import PICTURES
-        from ..storage.comparison_form import write_text
+        from ..report.sheets import COMPARISON
+        from ..storage.comparison_form import FORMATS, save_comparison
+        from .saving import save_record
 
-        place = Path(path)
-        chosen = file_format or place.suffix.removeprefix(".")
-        if (extension := f".{chosen.lower()}") in PICTURES:
-            from ..report.charts.files import picture_bytes
-            from ..storage.atomic import write_whole
-
-            write_whole(place, picture_bytes(self.figure(), extension))
-            return
-        write_text(self.text(chosen.lower()), place)
+        save_record(
+            self,
+            path,
+            file_format,
+            formats=FORMATS,
+            data=save_comparison,
+            pages=COMPARISON,
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         """What notebooks show: the chart, and the same in words."""

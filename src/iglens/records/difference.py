@@ -172,15 +172,28 @@ class Difference:
 
         return difference_to_json(self)
 
-    def save(self, path: str | Path) -> None:
-        """Write the difference as `.json`, or as a table: `.csv` or `.parquet`.
+    def save(self, path: str | Path, file_format: str | None = None) -> None:
+        """Write it: `.json`, `.csv`, `.parquet`; `.html`, `.md`; or as a picture.
+
+        Args:
+            path: Where to; `.svg`, `.png` and `.pdf` are the natural picture.
+            file_format: One of them, without its dot, for a path that has another.
 
         Raises:
-            OutputError: If the extension is unknown or the place not writable.
+            OutputError: If the format is unknown or the place not writable.
         """
-        from ..storage.difference_form import save_difference
+        from ..report.sheets import DIFFERENCE
+        from ..storage.difference_form import DIFFERENCE_FORMATS, save_difference
+        from .saving import save_record
 
-        save_difference(self, Path(path))
+        save_record(
+            self,
+            path,
+            file_format,
+            formats=DIFFERENCE_FORMATS,
+            data=save_difference,
+            pages=DIFFERENCE,
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         """What notebooks show: the chart, and the same in words."""

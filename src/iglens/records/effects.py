@@ -150,26 +150,38 @@ class Effects:
         Raises:
             OutputError: If there is no such page.
         """
-        from ..report.effects import PAGES
+        from ..report.sheets import EFFECTS
 
-        if f".{file_format}" not in PAGES:
-            known = ", ".join(name.removeprefix(".") for name in PAGES)
+        if f".{file_format}" not in EFFECTS:
+            known = ", ".join(name.removeprefix(".") for name in EFFECTS)
             raise OutputError(
                 f"Effects have no page {file_format!r}, only {known}; `save` writes "
                 "other forms."
             )
-        return PAGES[f".{file_format}"](self)
+        return EFFECTS[f".{file_format}"](self)
 
     def save(self, path: str | Path, file_format: str | None = None) -> None:
-        """Write it as `.json`, `.csv`, `.parquet`, `.md` or `.html`.
+        """Write it: `.json`, `.csv`, `.parquet`; `.html`, `.md`; or as a picture.
+
+        Args:
+            path: Where to; `.svg`, `.png` and `.pdf` are pictures.
+            file_format: One of them, without its dot, for a path that has another.
 
         Raises:
             OutputError: If the format is unknown or the place not writable.
         """
-        from ..report.effects import PAGES
-        from ..storage.effects_form import save_effects
+        from ..report.sheets import EFFECTS
+        from ..storage.effects_form import EFFECTS_FORMATS, save_effects
+        from .saving import save_record
 
-        save_effects(self, Path(path), file_format, PAGES)
+        save_record(
+            self,
+            path,
+            file_format,
+            formats=EFFECTS_FORMATS,
+            data=save_effects,
+            pages=EFFECTS,
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         """What notebooks show: the chart, and the same in words."""

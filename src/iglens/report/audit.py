@@ -112,14 +112,14 @@ def _invisible(audit: Audit) -> Iterator[str]:
         if not found:
             continue
         shown = ", ".join(
-            f"{_name(audit, one.segment)} (effect "
+            f"{name(audit, one.segment)} (effect "
             f"{format_credit(one.effect, audit.unit)}, credit "
             f"{format_credit(one.credit, audit.unit)})"
             for one in found[:TOLD]
         )
         more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
-        name = target_name(result.targets[0])
-        yield f"Invisible work for {name}: {shown}{more}."
+        target = target_name(result.targets[0])
+        yield f"Invisible work for {target}: {shown}{more}."
 
 
 def _curves(audit: Audit) -> Iterator[str]:
@@ -167,28 +167,43 @@ def agreement_table(audit: Audit) -> Table:
     return made
 
 
-def table(audit: Audit) -> Table:
-    """Layers down: means over the texts, or the numbers of one text."""
-    several = len(audit.results) > 1
-    made = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    made.add_column("layer", justify="right")
+def cells(audit: Audit) -> tuple[list[str], list[list[str]]]:
+    """Layers down: means over the texts, or the numbers of one text.
+
+    Returns:
+        Heads, and lines.
+    """
     columns = {"credit": audit.credits, "effect": audit.effects.effects}
     if audit.gates is not None and audit.ledger is not None:
         columns |= {"gates": audit.gates.effects, "ledger": audit.ledger}
-    for name in columns:
-        made.add_column(f"mean {name}" if several else name, justify="right")
-    made.add_column("update size", justify="right")
-    for at in range(len(audit.segments)):
-        cells = [
-            Text(format_credit(float(numbers[:, at].mean()), audit.unit))
-            for numbers in columns.values()
+    mean = "mean " if len(audit.results) > 1 else ""
+    heads = ["layer", *(f"{mean}{name}" for name in columns), "update size"]
+    lines = [
+        [
+            name(audit, at).removeprefix("layer "),
+            *(
+                format_credit(float(numbers[:, at].mean()), audit.unit)
+                for numbers in columns.values()
+            ),
+            f"{float(audit.sizes[:, at].mean()):.3g}",
         ]
-        size = f"{float(audit.sizes[:, at].mean()):.3g}"
-        made.add_row(_name(audit, at).removeprefix("layer "), *cells, size)
+        for at in range(len(audit.segments))
+    ]
+    return heads, lines
+
+
+def table(audit: Audit) -> Table:
+    """The same for a terminal."""
+    heads, lines = cells(audit)
+    made = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for head in heads:
+        made.add_column(head, justify="right")
+    for line in lines:
+        made.add_row(*map(Text, line))
     return made
 
 
-def _name(audit: Audit, at: int) -> str:
+def name(audit: Audit, at: int) -> str:
     """A segment in a few words."""
     segment = audit.segments[at]
     part = f" {segment.part}" if segment.is_part else ""

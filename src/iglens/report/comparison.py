@@ -6,18 +6,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ..records.comparison import Comparison, Summary
-from .tables import html_page as page_of
-from .tables import html_table, safe_html, safe_markdown
 from .tables import markdown_table as table_of
 from .visible import marked, visible
 
-_HEADS = (
+HEADS = (
     "method", "unit", "sum", "error", "mono", "peak", "audit", "fwd", "bwd", "head",
     "sec",
 )  # fmt: skip
 """Columns; sum and error are in probability."""
 
-_LEFT = {"method", "unit"}
+LEFT = {"method", "unit"}
 
 
 def sentences(found: Comparison) -> list[str]:
@@ -69,7 +67,7 @@ def cells(summary: Summary) -> tuple[str, ...]:
     """What the table shows of one method."""
     cost = summary.cost
     if summary.kind is None:
-        return (summary.title, *[""] * (len(_HEADS) - 1))
+        return (summary.title, *[""] * (len(HEADS) - 1))
     unit = summary.unit or ""
     return (
         summary.title,
@@ -115,8 +113,8 @@ def _signed(value: float) -> str:
 def render(found: Comparison) -> RenderableType:
     """The table for a terminal, between what is compared and the notes."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for head in _HEADS:
-        left = head in _LEFT
+    for head in HEADS:
+        left = head in LEFT
         table.add_column(
             head,
             justify="left" if left else "right",
@@ -154,29 +152,4 @@ def _value(value: float | None) -> str:
 
 def markdown_table(found: Comparison) -> str:
     """The table of methods."""
-    return table_of(_HEADS, map(cells, found.table), _LEFT)
-
-
-def markdown_page(found: Comparison) -> str:
-    """What is compared, the methods, the notes, and every layer."""
-    text = [safe_markdown(line) for line in sentences(found)]
-    said = "\n".join(f"- {safe_markdown(line)}" for line in notes(found))
-    layers = "Each layer, in the unit of the method:"
-    pieces = [*text, markdown_table(found), said, layers, table_of(*by_layer(found))]
-    return "\n\n".join(piece for piece in pieces if piece) + "\n"
-
-
-def html_page(found: Comparison) -> str:
-    """The same as one page of HTML that loads nothing."""
-    return page_of(
-        "iglens compare",
-        [
-            *(f"<p>{safe_html(line)}</p>" for line in sentences(found)),
-            html_table("Methods", _HEADS, map(cells, found.table)),
-            "<ul>",
-            *(f"<li>{safe_html(line)}</li>" for line in notes(found)),
-            "</ul>",
-            html_table("Each layer, in the unit of the method", *by_layer(found)),
-            *(f"<p>⚠ {safe_html(line)}</p>" for line in found.warnings),
-        ],
-    )
+    return table_of(HEADS, map(cells, found.table), LEFT)

@@ -8,8 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ..records.effects import Effects
-from .tables import html_page as page_of
-from .tables import html_table, markdown_table, safe_html, safe_markdown
 from .text import format_credit, format_level, target_name
 from .visible import visible
 
@@ -100,32 +98,6 @@ def render(effects: Effects) -> RenderableType:
             table.add_row(*map(Text, line))
         pieces += [Text(sentence(effects, row)), Text(), table, Text()]
     return Group(*pieces, *(Text(line, style="dim") for line in footer(effects)))
-
-
-def markdown_page(effects: Effects) -> str:
-    """The same as Markdown."""
-    pieces = [safe_markdown(heading(effects))]
-    for row in range(len(effects.effects)):
-        said = safe_markdown(visible(sentence(effects, row)))
-        pieces += [said, markdown_table(HEADS, cells(effects, row))]
-    ends = (*footer(effects), *map(visible, effects.warnings))
-    return "\n\n".join([*pieces, *map(safe_markdown, ends)]) + "\n"
-
-
-def html_page(effects: Effects) -> str:
-    """The same as one page of HTML that loads nothing."""
-    pieces = [f"<p>{safe_html(heading(effects))}</p>"]
-    for row in range(len(effects.effects)):
-        name = f"{target_name(effects.targets[row])} at {effects.positions[row]}"
-        pieces.append(f"<p>{safe_html(sentence(effects, row))}</p>")
-        pieces.append(html_table(name, HEADS, cells(effects, row)))
-    pieces += [f"<p>{safe_html(line)}</p>" for line in footer(effects)]
-    pieces += [f"<p>⚠ {safe_html(line)}</p>" for line in effects.warnings]
-    return page_of("iglens explain --path gates", pieces)
-
-
-PAGES = {".md": markdown_page, ".html": html_page}
-"""What makes pages, by extension."""
 
 
 def _name(effects: Effects, at: int) -> str:

@@ -3,16 +3,8 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from .shell import shell
 from .visible import visible
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
-  padding: 0 1em; color: #1b1b1b; background: #fff; }
-table { border-collapse: collapse; margin: 1em 0; }
-caption { text-align: left; font-weight: 600; padding: .3em 0; }
-th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child { text-align: left; }
-"""
 
 
 def markdown_table(
@@ -51,14 +43,7 @@ def html_table(
 
 def html_page(title: str, pieces: Iterable[str]) -> str:
     """A page of pieces that are HTML already, under a title."""
-    head = (
-        f'<meta charset="utf-8"><title>{safe_html(title)}</title><style>{STYLE}</style>'
-    )
-    body = "\n".join([f"<h1>{safe_html(title)}</h1>", *pieces])
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n'
-        f"<body>\n{body}\n</body></html>\n"
-    )
+    return shell(title, "", "", "\n".join(pieces))
 
 
 def safe_html(text: str) -> str:

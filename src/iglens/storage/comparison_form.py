@@ -122,11 +122,17 @@ def csv_text(found: Comparison) -> str:
     return out.getvalue()
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text, whole or not at all.
+def save_comparison(found: Comparison, path: Path, file_format: str) -> None:
+    """Write the table or all of it, whole or not at all.
+
+    Args:
+        found: What to write.
+        path: Where to.
+        file_format: "csv" or "json".
 
     Raises:
         OutputError: If the place is not writable.
     """
+    text = {"csv": csv_text, "json": json_text}[file_format](found)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace", newline="")

@@ -1,7 +1,7 @@
-"""Effects beside credits, as JSON, as a table, and as a page."""
+"""Effects beside credits, as JSON, and as a table."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -102,39 +102,27 @@ def _parquet_bytes(effects: Effects) -> bytes:
     return parquet_of(effects.to_arrow(), plain(_header(effects)))
 
 
-def _text_bytes(page: Callable[[Effects], str]) -> Callable[[Effects], bytes]:
-    """A page as UTF-8, half characters being replaced."""
-    return lambda effects: page(effects).encode("utf-8", "replace")
-
-
 _WRITERS: dict[str, Callable[[Effects], bytes]] = {
     ".json": _json_bytes,
     ".csv": _csv_bytes,
     ".parquet": _parquet_bytes,
 }
 
-EFFECTS_FORMATS = (*_WRITERS, ".md", ".html")
-"""Every extension effects can be written with."""
+EFFECTS_FORMATS = tuple(_WRITERS)
+"""Every extension effects can be written with as data."""
 
 
-def save_effects(
-    effects: Effects,
-    path: Path,
-    file_format: str | None,
-    pages: Mapping[str, Callable[[Effects], str]],
-) -> None:
+def save_effects(effects: Effects, path: Path, file_format: str | None = None) -> None:
     """Write effects, whole or not at all.
 
     Args:
         effects: What to write.
         path: Where to, with one of the extensions in `EFFECTS_FORMATS`.
         file_format: One of them, without its dot, for a path that has another.
-        pages: What makes pages for people, by extension.
 
     Raises:
         OutputError: If the format is unknown or the place not writable.
     """
-    writers = _WRITERS | {name: _text_bytes(page) for name, page in pages.items()}
-    data = writers[known_format(path, file_format, EFFECTS_FORMATS)](effects)
+    data = _WRITERS[known_format(path, file_format, EFFECTS_FORMATS)](effects)
     with replacing(path) as temporary:
         temporary.write_bytes(data)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...records import Attribution
+from ...records import Attribution, Provenance
 from ..charts.words import unit_words
 from ..visible import visible
 
@@ -133,17 +133,22 @@ READING = (
 
 
 def provenance(result: Attribution) -> list[tuple[str, str]]:
-    """Where the numbers come from."""
-    origin, model = result.provenance, result.provenance.model
-    versions = ", ".join(f"{name} {number}" for name, number in origin.versions.items())
+    """Where a result's numbers come from."""
+    return origin(result.provenance)
+
+
+def origin(known: Provenance) -> list[tuple[str, str]]:
+    """Where numbers come from: model, prompt, versions, settings."""
+    model = known.model
+    versions = ", ".join(f"{name} {number}" for name, number in known.versions.items())
     return [
         ("Model", model.id),
         ("Class", model.architecture),
         ("Revision", model.revision or "not known"),
         ("Weights", model.weights_sha256 or "not known"),
         ("Computes in", model.dtype + (f" ({model.note})" if model.note else "")),
-        ("Prompt", visible(origin.prompt or "given as token ids")[:2000]),
-        ("Made", origin.created),
+        ("Prompt", visible(known.prompt or "given as token ids")[:2000]),
+        ("Made", known.created),
         ("Versions", versions),
-        ("Settings", json.dumps(origin.settings, ensure_ascii=False, default=str)),
+        ("Settings", json.dumps(known.settings, ensure_ascii=False, default=str)),
     ]
