@@ -59,6 +59,8 @@ UPWARD = {
     ("records/replay.py", "report"),
     ("records/saving.py", "storage"),
     ("records/saving.py", "report"),
+    ("records/summary.py", "storage"),
+    ("records/summary.py", "report"),
 }
 NO_TORCH = ("errors", "depths", "records", "storage", "report", "data")
 

@@ -23,6 +23,7 @@ from .models import models_app
 from .replay import replay_command
 from .report import report_command
 from .serve import serve_command
+from .summary import summary_command
 
 _UsageError: Any = typer.BadParameter.__base__  # Typer has a copy of Click's
 
@@ -41,6 +42,7 @@ app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))
 app.command("report")(report_command)
 app.command("serve")(grouped(serve_command))
+app.command("summary")(summary_command)
 app.add_typer(lens_app, name="lens")
 app.add_typer(models_app, name="models")
 
