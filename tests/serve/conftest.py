@@ -47,7 +47,7 @@ class Fragile(transformers.LlamaForCausalLM):
             raise SystemExit(3)
         for _ in range(200):
             time.sleep(0.05)
-            torch.zeros(1) + 1
+            torch.ones(1, 1) @ torch.ones(1, 1)
 
 
 def fragile_decoder():

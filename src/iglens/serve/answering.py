@@ -170,7 +170,7 @@ class Served:
         """One of them; ids in a list are a set."""
         if not isinstance(item, list):
             return item
-        parts = [self.decoder.target(token) for token in sorted(set(item))]
+        parts = [self.decoder.target(token) for token in dict.fromkeys(item)]
         ids = tuple(part.ids[0] for part in parts)
         return Target(ids, "|".join(part.text for part in parts))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +24,12 @@ def listen(host: str, port: int) -> socket.socket:
         ArgumentError: If there is no such address, or something else listens there.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
+        if port >= 2**16:
+            raise OverflowError("ports end at 65535")
+        family, kind, _, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        taken = socket.socket(family, kind)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
+        return _bound(socket.socket(family, kind), place)
     except (OSError, OverflowError, UnicodeError) as error:
         used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         why = "something else listens there" if used else str(error)
@@ -36,6 +37,17 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen at {host}, port {port}: {why}. Choose another `--port`; 0 "
             "takes any that is free."
         ) from error
+
+
+def _bound(taken: socket.socket, place: Any) -> socket.socket:
+    """The socket at an address, or closed."""
+    try:
+        if os.name == "posix":  # elsewhere this would let two listen at one address
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(place)
+    except BaseException:
+        taken.close()
+        raise
     return taken
 
 
