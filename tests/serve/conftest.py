@@ -104,11 +104,12 @@ def client(application):
 class Live:
     """A real server in a thread."""
 
-    def __init__(self, application, access_port):
+    def __init__(self, application, access, taken):
         self.application = application
-        self.socket = access_port
+        self.socket = taken
         self.port = self.socket.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
+        self.access = access
         config = uvicorn.Config(
             application.asgi, lifespan="off", log_config=None, log_level="critical"
         )
@@ -132,10 +133,10 @@ def live(application):
     """Makes real servers that listen on this machine."""
     started = []
 
-    def make(**options):
+    def make(token=None, **options):
         taken = listen("127.0.0.1", 0)
-        access = access_to("127.0.0.1", taken.getsockname()[1])
-        started.append(Live(application(access=access, **options), taken))
+        access = access_to("127.0.0.1", taken.getsockname()[1], token=token)
+        started.append(Live(application(access=access, **options), access, taken))
         return started[-1]
 
     yield make

@@ -33,9 +33,9 @@ EXAMPLES = (
         {"target": " Germany", "by": "source"},
     ),
     Example(
-        "What is the capital of Vietnam?",
+        "What is the largest planet of the solar system?",
         "the answer of a chat",
-        {"chat": True},
+        {"chat": True, "max_new_tokens": "10"},
         chat=True,
     ),
 )
