@@ -49,7 +49,9 @@ Open = Annotated[bool, _words("--open/--no-open", text="Open the page in a brows
 LensFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--lens", help="Lens file that may be chosen by its name; repeatable."
+        "--lens",
+        help="Lens file that may be chosen by its name; repeatable.",
+        rich_help_panel="What is explained",
     ),
 ]
 MaxTokens = Annotated[
