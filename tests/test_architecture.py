@@ -61,6 +61,8 @@ UPWARD = {
     ("records/saving.py", "report"),
     ("records/summary.py", "storage"),
     ("records/summary.py", "report"),
+    ("records/run_difference.py", "storage"),
+    ("records/run_difference.py", "report"),
 }
 NO_TORCH = ("errors", "depths", "records", "storage", "report", "data")
 

@@ -272,6 +272,7 @@ def test_every_option_is_in_a_test():
         Path(__file__).read_text()
         + Path(Path(__file__).parent / "test_replay.py").read_text()
         + Path(Path(__file__).parent / "test_by.py").read_text()
+        + Path(Path(__file__).parent / "test_diff_runs.py").read_text()
     )
     commands = get_command(app).commands
     flags = {

@@ -1,4 +1,4 @@
-"""`iglens diff`: two results, two prompts, or one prompt on two models."""
+"""`iglens diff`: two results, prompts or runs, or one prompt on two models."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from ..errors import ArgumentError
 from . import options as o
 from .deliver import deliver, warned
+from .diff_runs import RUNS_ONLY, Bootstrap, Level, Pair, are_runs, diff_runs
 from .groups import Asked, Loading, Read, Typed
 from .loading import Model
 from .output import checked_outputs
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 _PANEL = "What is explained"
 
 First = Annotated[
-    str, typer.Argument(metavar="A", help="Result file, or prompt; - reads stdin.")
+    str,
+    typer.Argument(
+        metavar="A", help="Result file, folder of a run, or prompt; - reads stdin."
+    ),
 ]
 Second = Annotated[
     str | None, typer.Argument(metavar="B", help="The same, to take A from.")
@@ -53,6 +57,8 @@ OutputFiles = Annotated[
 
 _AGAINST = {"against", "against_revision", "against_dtype"}
 _SHOWN = {"a", "b", "layers", "output", "output_format", "as_json", "quiet", "debug"}
+_OF_RUNS = RUNS_ONLY | {"seed"} | (_SHOWN - {"layers"})
+"""What may be said of two runs."""
 _FOLLOWED = {"model", "chat", "system", "special_tokens", "baseline", "lens"} | {
     field.name for field in fields(Loading)
 }
@@ -70,6 +76,9 @@ def diff_command(
     asked: Asked,
     read: Read,
     loading: Loading,
+    pair: Pair = "auto",
+    level: Level = 0.95,
+    bootstrap: Bootstrap = 1000,
     output: OutputFiles = None,
     output_format: o.OutputFormat = None,
     as_json: o.AsJson = False,
@@ -83,9 +92,28 @@ def diff_command(
     --against-revision or --against-dtype, A is run on two models. The second run
     explains what the first one does: the same targets, as far from the end of the
     prompt. The difference of two tables that add up adds up.
+
+    Two folders that `iglens run` wrote are compared token by token: mean differences,
+    with intervals over prompts.
     """
     outputs = checked_outputs(output or [], output_format, _formats())
     quiet_libraries()
+    if are_runs(a, b):
+        assert b is not None  # else it would be no run
+        _only(typed, _OF_RUNS, "both arguments are runs, which say how they were made")
+        diff_runs(
+            a,
+            b,
+            outputs,
+            pair=pair,
+            level=level,
+            bootstrap=bootstrap,
+            seed=asked.seed,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
+    _only(typed, set(typed - RUNS_ONLY), "it is for two folders of `iglens run`")
     run = Run(model, loading, asked, read, quiet)
     other = None
     if typed & _AGAINST:

@@ -88,10 +88,10 @@ def summary_command(
     are no independent draws. RUN may be unfinished; then what is there is summed up. No
     model is loaded.
     """
-    from ..report.summary_page import DOCUMENTS
-    from ..storage.summary_form import WRITERS, save_summary
+    from ..report.documents import DOCUMENTS, PICTURES
+    from ..storage.summary_form import FORMATS
 
-    outputs = checked_outputs(output or [], output_format, [*WRITERS, *DOCUMENTS])
+    outputs = checked_outputs(output or [], output_format, [*FORMATS, *DOCUMENTS])
     quiet_libraries()
     from ..corpus.store import Store
     from ..corpus.summary import is_standard, summarise, write_summary
@@ -116,9 +116,14 @@ def summary_command(
 
     def save(made: "Summary", path: Path, file_format: str | None) -> None:
         """Write a file, in pictures the chart that was asked for."""
-        save_summary(made, path, file_format, also=documents(figure))
+        extension = f".{(file_format or path.suffix.removeprefix('.')).lower()}"
+        if extension in PICTURES:
+            from ..report.charts.files import picture_bytes
+            from ..storage.atomic import write_whole
 
-    from ..report.summary_page import documents
+            write_whole(path, picture_bytes(made.figure(figure), extension))
+        else:
+            made.save(path, file_format)
 
     deliver(found, outputs, save, _show, talk, as_json=as_json, quiet=quiet)
 

@@ -28,14 +28,23 @@ LEVEL = 0.95
 _AT_ONCE = 1024
 """Rows that are looked at together."""
 
-_SAID = ("model", "input", "selection", "question", "reading", "null", "versions")
+SAID = (
+    "model",
+    "input",
+    "selection",
+    "question",
+    "reading",
+    "null",
+    "versions",
+    "settings_sha256",
+)
 """What a summary repeats of `run.json`."""
 
 Progress = Callable[[str, int, int | None], None]
 """Told a stage, how many rows are done, and how many there are."""
 
 
-def _no_progress(stage: str, done: int, total: int | None) -> None:
+def tell_nobody(stage: str, done: int, total: int | None) -> None:
     """Tell nobody."""
 
 
@@ -47,7 +56,7 @@ def summarise(
     level: float = LEVEL,
     bootstrap: int = REPLICATES,
     seed: int = 0,
-    progress: Progress = _no_progress,
+    progress: Progress = tell_nobody,
 ) -> Summary:
     """Statistics of a run, with intervals bootstrapped by prompt.
 
@@ -83,7 +92,7 @@ def summarise(
         if g.n_prompts < FEWEST
     ]
     return Summary(
-        {name: store.settings.get(name) for name in (*_SAID, "settings_sha256")},
+        {name: store.settings.get(name) for name in SAID},
         settings.segments,
         whole,
         tuple(found.slice(one) for one in sorting),

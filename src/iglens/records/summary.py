@@ -136,25 +136,33 @@ class Summary:
         return summary_to_json(self)
 
     def save(self, path: str | Path, file_format: str | None = None) -> None:
-        """Write it as `.json`, a table, a page or a picture.
+        """Write it: `.json`, `.csv`, `.parquet`; `.html`, `.md`; or as a picture.
 
         Args:
-            path: Where to: `.json`, `.csv`, `.parquet`, `.md`, `.html`, `.svg`, `.png`
-                or `.pdf`.
+            path: Where to; `.svg`, `.png` and `.pdf` are the natural picture.
             file_format: One of them, without its dot, for a path that has another.
 
         Raises:
             OutputError: If the extension is unknown or the place not writable.
         """
-        from ..storage.summary_form import save_summary
+        from ..report.sheets.corpora import SUMMARY
+        from ..storage.summary_form import FORMATS, save_summary
+        from .saving import save_record
 
-        save_summary(self, Path(path), file_format, also=self._documents())
+        save_record(
+            self,
+            path,
+            file_format,
+            formats=FORMATS,
+            data=save_summary,
+            pages=SUMMARY,
+        )
 
-    def _documents(self) -> Mapping[str, Any]:
-        """What makes pages and pictures of it."""
-        from ..report.summary_page import DOCUMENTS
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """What notebooks show: the chart, and the same in words."""
+        from ..report.notebook import chart_bundle
 
-        return DOCUMENTS
+        return chart_bundle(self)
 
     def __str__(self) -> str:
         """The answer in a sentence, and what it rests on."""

@@ -65,25 +65,20 @@ def sentences(summary: Summary) -> Iterator[str]:
 
 def first_sentence(summary: Summary, group: Group) -> str:
     """Between which layers half of the change lies, over all prompts."""
-    over = f"Over {counted(group)}"
+    over, mean = f"Over {counted(group)}", f"the mean {unit_name(group.unit)}"
     if not group.n_rows:
         return f"{over}, no level is finite, so no layer can be named."
     found = crossing(group.credits.mean, summary.segments)
     known = bool(np.isfinite(group.credits.band_low).all())
     if found is None or (known and not group.credits.clear.any()):
-        return (
-            f"{over}, no layer changes the mean {_unit(group)} beyond what other "
-            "prompts would."
-        )
+        return f"{over}, no layer changes {mean} beyond what other prompts would."
     where = between(found.after, found.upto)
     start, end = (float(group.levels.mean[at]) for at in (0, -1))
     told = f"{format_level(start, group.unit)} to {format_level(end, group.unit)}"
     if group.unit == "probability" and found.change > 0 and start <= end / 10:
         return f"{over}, half of the probability became readable {where} ({told})."
     way = "rise" if found.change > 0 else "fall"
-    return (
-        f"{over}, half of the {way} of the mean {_unit(group)} lies {where} ({told})."
-    )
+    return f"{over}, half of the {way} of {mean} lies {where} ({told})."
 
 
 def counted(group: Group) -> str:
@@ -102,14 +97,16 @@ def between(after: int | None, upto: int) -> str:
     return f"between {start} and {'layer ' * (after is None)}{upto}"
 
 
-def _unit(group: Group) -> str:
+def unit_name(unit: str) -> str:
     """The unit in a sentence."""
-    return visible(UNIT_WORDS.get(group.unit, group.unit).partition(",")[0])
+    return visible(UNIT_WORDS.get(unit, unit).partition(",")[0])
 
 
 def _ends(group: Group) -> str:
     """The mean at the end, and how many targets the model would say itself."""
-    said = f"Mean {_unit(group)} at the end: {estimate(group.final, group.unit)}"
+    said = (
+        f"Mean {unit_name(group.unit)} at the end: {estimate(group.final, group.unit)}"
+    )
     if group.n_judged:
         said += f"; the model's most probable token is the target in {percent(group)}"
     return f"{said}."
@@ -124,6 +121,15 @@ def share(found: Estimate) -> str:
     """A share in percent, with its interval."""
     told = f"{found.value:.0%}"
     return f"{told} [{found.low:.0%}, {found.high:.0%}]" if found.bounded else told
+
+
+def share_points(found: Estimate) -> str:
+    """A difference of shares in percent points, with its interval."""
+    told = f"{100 * found.value:+.0f}"
+    ends = (
+        f" [{100 * found.low:+.0f}, {100 * found.high:+.0f}]" if found.bounded else ""
+    )
+    return f"{told}{ends} points"
 
 
 def estimate(found: Estimate, unit: str) -> str:
@@ -215,7 +221,12 @@ def group_name(group: Group) -> str:
 
 def contrast_line(found: Contrast) -> str:
     """How two groups differ."""
-    return f"  '{visible(found.b)}' less '{visible(found.a)}': {contrast_words(found)}"
+    return f"  {contrast_name(found)}: {contrast_words(found)}"
+
+
+def contrast_name(found: Contrast) -> str:
+    """Which group less which."""
+    return f"'{visible(found.b)}' less '{visible(found.a)}'"
 
 
 def contrast_words(found: Contrast) -> str:
@@ -259,7 +270,7 @@ LAYER_HEADS = ("layers", "credit", "interval", "band", "level")
 
 def layer_table(summary: Summary, group: Group) -> Table:
     """Segments down: mean credit, its interval, the band, and the level it leads to."""
-    made = _table(*LAYER_HEADS)
+    made = table_of(*LAYER_HEADS)
     for cells, clear in layer_rows(summary, group):
         made.add_row(*map(Text, cells), style="" if clear else "dim")
     return made
@@ -297,7 +308,7 @@ def _range(low: float, high: float, unit: str) -> str:
 
 def depth_table(group: Group) -> Table:
     """Depths down: where half of the rows have it, and how many have none."""
-    made = _table(*DEPTH_HEADS[:-1])
+    made = table_of(*DEPTH_HEADS[:-1])
     for *cells, _ in depth_rows(group):
         made.add_row(*map(Text, cells))
     return made
@@ -321,7 +332,7 @@ def depth_rows(group: Group) -> Iterator[list[str]]:
 
 def slice_table(one: Slice) -> Table:
     """Groups down."""
-    made = _table(*SLICE_HEADS)
+    made = table_of(*SLICE_HEADS)
     for cells in slice_rows(one):
         made.add_row(*map(Text, cells))
     return made
@@ -347,7 +358,7 @@ def slice_rows(one: Slice) -> Iterator[list[str]]:
         ]
 
 
-def _table(*heads: str) -> Table:
+def table_of(*heads: str) -> Table:
     """A table without frames, first column left and the others right."""
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     for at, head in enumerate(heads):

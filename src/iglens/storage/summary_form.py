@@ -1,7 +1,7 @@
 """The summary of a run as JSON, and as a table."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -171,33 +171,27 @@ def _parquet_bytes(summary: Summary) -> bytes:
     return parquet_of(summary.to_arrow(), plain(_header(summary)))
 
 
-WRITERS: dict[str, Callable[[Summary], bytes]] = {
+_WRITERS: dict[str, Callable[[Summary], bytes]] = {
     ".json": _json_bytes,
     ".csv": _csv_bytes,
     ".parquet": _parquet_bytes,
 }
-"""What makes the bytes of each format; pages and pictures are the report's."""
+
+FORMATS = tuple(_WRITERS)
+"""Every extension of data."""
 
 
-def save_summary(
-    summary: Summary,
-    path: Path,
-    file_format: str | None = None,
-    *,
-    also: Mapping[str, Callable[[Summary], bytes]] | None = None,
-) -> None:
+def save_summary(summary: Summary, path: Path, file_format: str | None = None) -> None:
     """Write a summary, whole or not at all.
 
     Args:
         summary: What to write.
-        path: Where to.
-        file_format: An extension without its dot, for a path that has another.
-        also: What makes further formats, by extension: pages and pictures.
+        path: Where to, with one of the extensions in `FORMATS`.
+        file_format: One of them, without its dot, for a path that has another.
 
     Raises:
         OutputError: If the format is unknown or the place not writable.
     """
-    writers = {**WRITERS, **(also or {})}
-    data = writers[known_format(path, file_format, writers)](summary)
+    data = _WRITERS[known_format(path, file_format, FORMATS)](summary)
     with replacing(path) as temporary:
         temporary.write_bytes(data)

@@ -48,10 +48,10 @@ def credits_chart(summary: "Summary", theme: Theme) -> Chart:
     """Mean credit of every segment: band, interval and mean."""
     group = summary.whole[0]
     labels = segment_labels(summary.segments)
-    data = _lines(labels, group.credits, "")
+    data = lines_of_band(labels, group.credits, "")
     best = int(np.nan_to_num(np.abs(group.credits.mean)).argmax())
     return titled(
-        _banded(data, labels, f"mean credit, {unit_words(group.unit)}", [""], theme),
+        banded(data, labels, f"mean credit, {unit_words(group.unit)}", [""], theme),
         "What each layer added, on average",
         [_over(summary, group), _bounds(summary, group)],
         f"Mean credit by layer. Largest: layer {labels[best]} with "
@@ -63,13 +63,14 @@ def levels_chart(summary: "Summary", theme: Theme) -> Chart:
     """Mean level at every point."""
     group = summary.whole[0]
     labels = distinct(["start", *segment_labels(summary.segments)])
-    data = _lines(labels, group.levels, "")
+    data = lines_of_band(labels, group.levels, "")
     ends = [float(group.levels.mean[at]) for at in (0, -1)]
     return titled(
-        _banded(data, labels, f"mean level, {unit_words(group.unit)}", [""], theme),
+        banded(data, labels, f"mean level, {unit_words(group.unit)}", [""], theme),
         "What could be read after each layer, on average",
         [_over(summary, group), _bounds(summary, group)],
-        f"Mean level by layer, from {ends[0]:.3g} to {ends[1]:.3g}.",
+        f"Mean level by layer over {group.n_rows} tokens, from {ends[0]:.3g} to "
+        f"{ends[1]:.3g}.",
     )
 
 
@@ -131,16 +132,16 @@ def null_chart(summary: "Summary", theme: Theme) -> Chart:
         )
     group = summary.whole[0]
     labels = segment_labels(summary.segments)
-    data = _lines(labels, group.credits, "run")
+    data = lines_of_band(labels, group.credits, "run")
     for other in summary.null.groups:
         if other.unit == group.unit:
-            data += _lines(labels, other.credits, "null")
+            data += lines_of_band(labels, other.credits, "null")
     clears = summary.null.clears(group.unit)
     told = "Too few prompts for a band."
     if clears is not None:
         told = f"{int(clears.sum())} of {len(clears)} segments differ from the null."
     return titled(
-        _banded(
+        banded(
             data,
             labels,
             f"mean credit, {unit_words(group.unit)}",
@@ -180,7 +181,7 @@ def _bounds(summary: "Summary", group: Group, *, band: bool = True) -> str:
     return f"{told} Band: {summary.level:.0%} for all layers at once." * band or told
 
 
-def _lines(labels: Sequence[str], band: Band, what: str) -> list[Line]:
+def lines_of_band(labels: Sequence[str], band: Band, what: str) -> list[Line]:
     """One line per place of a curve."""
     names = ("mean", "low", "high", "band_low", "band_high")
     return [
@@ -190,7 +191,7 @@ def _lines(labels: Sequence[str], band: Band, what: str) -> list[Line]:
     ]
 
 
-def _banded(
+def banded(
     data: list[Line],
     labels: Sequence[str],
     title: str,
@@ -211,17 +212,24 @@ def _banded(
             scale=alt.Scale(
                 domain=list(names), range=[theme.gain, theme.loss][: len(names)]
             ),
-            legend=alt.Legend() if len(names) > 1 else None,
+            legend=alt.Legend(symbolOpacity=1) if len(names) > 1 else None,
         ),
     )
-    axis = alt.Axis(tickCount=6, domain=False, ticks=False)
+    axis = alt.Axis(tickCount=6, domain=False, ticks=False, format="~g")
     bands = base.mark_area(aria=False, opacity=0.2).encode(
         y=alt.Y("band_low:Q", title=title, axis=axis), y2="band_high:Q"
     )
     spans = base.mark_rule(aria=False, strokeWidth=2).encode(
         y=alt.Y("low:Q", title=title), y2="high:Q"
     )
+    dash = alt.StrokeDash(
+        "what:N",
+        title=None,
+        scale=alt.Scale(domain=list(names), range=[[1, 0], [5, 3]][: len(names)]),
+        legend=None,
+    )
     means = base.mark_line(aria=False, point=True, strokeWidth=1.5).encode(
+        strokeDash=dash,
         y=alt.Y("mean:Q", title=title),
         tooltip=[
             alt.Tooltip("x:N", title="layer"),
