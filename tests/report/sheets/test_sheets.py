@@ -24,7 +24,7 @@ from iglens.report.sheets.html import html_page
 from iglens.report.sheets.markdown import markdown_page
 from iglens.report.sheets.sheet import Numbers, Sheet
 from iglens.report.tables import html_page as plain_page
-from iglens.report.text import exact_credit, format_credit
+from iglens.report.text import exact_credit, format_credit, format_level
 
 IDS = [3, 1, 4, 1, 5]
 NAMES = ("comparison", "pair", "audited", "gates")
@@ -160,7 +160,7 @@ def test_the_first_sentence_is_about_what_differs_most(records, pages):
     most = int(np.abs(pair.final).argmax())
     first = re.search(r'class="answer">(.*?)</p>', pages["pair", ".html"])[1]
     assert unescape(first).startswith(f"'{pair.targets[most].name}': ")
-    several = Difference(*(side.select([most, 1 - most]) for side in (pair.a, pair.b)))
+    several = Difference(*(side.select([1 - most, most]) for side in (pair.a, pair.b)))
     assert difference_sheet(several).says[0] == difference_sheet(pair).says[0]
 
 
@@ -244,6 +244,32 @@ def test_hostile_texts_are_shown_and_never_markup(text):
     document = markdown_page(difference_sheet(pair))
     assert "\x1b" not in document
     assert not re.search(r"(?<!\\)<\w", document)
+
+
+def test_every_line_of_a_token_has_a_then_b_then_b_less_a(records):
+    pair = records["pair"]
+    first, *lines, last = difference_sheet(pair).numbers[1].lines
+    for at, line in enumerate(lines):
+        sides = (side.credits[0, at] for side in (pair.a, pair.b, pair))
+        assert line[1:4] == [exact_credit(value, pair.unit) for value in sides]
+        assert line[4] == ("yes" if pair.beyond_noise[0, at] else "no")
+    for line, at in ((first, 0), (last, -1)):
+        sides = (format_level(s.levels[0, at], pair.unit) for s in (pair.a, pair.b))
+        assert line[1:3] == [*sides]
+        assert line[3] == exact_credit(pair.levels[0, at], pair.unit)
+
+
+def test_what_both_sides_come_from_is_said_once(records):
+    pair = records["pair"]
+    origin = replace(pair.a.provenance, prompt="one text")
+    other = replace(origin, prompt="another")
+    a, b = replace(pair.a, provenance=origin), replace(pair.b, provenance=other)
+    said = difference_sheet(Difference(a, b)).origin
+    assert [pair for pair in said if pair[0].startswith("Prompt")] == [
+        ("Prompt, a", "one text"),
+        ("Prompt, b", "another"),
+    ]
+    assert [name for name, _ in said].count("Model") == 1
 
 
 def test_of_many_rows_only_some_have_pictures_and_the_rest_is_counted():
