@@ -21,8 +21,8 @@ def picture_bytes(chart: Chart, extension: str) -> bytes:
     import altair
     import vl_convert
 
-    spec, version = chart.to_dict(validate=False), altair.SCHEMA_VERSION.removeprefix("v")
-    version = ".".join(version.split(".")[:2])
+    spec = chart.to_dict(validate=False)
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     none: list[str] = []  # nothing is fetched, whatever a text says
     if extension == ".png":
         return vl_convert.vegalite_to_png(
