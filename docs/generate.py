@@ -7,12 +7,16 @@
 Blocks stand between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 """
 
+import atexit
 import io
+import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -210,6 +214,52 @@ def gates_output() -> str:
     return _command("explain", PROMPT, "--target", " Paris", "--path", "gates")
 
 
+def summary_output() -> str:
+    """What `iglens summary` prints of some of the prompts that come with iglens."""
+    with chdir(_runs()):
+        words = ("--slice", "kind", "--null", "runs/null")
+        return _command("summary", "runs/plain", *words)
+
+
+def two_runs_output() -> str:
+    """What `iglens diff` prints of them with and without an example before."""
+    with chdir(_runs()):
+        return _command("diff", "runs/plain", "runs/example")
+
+
+@cache
+def _runs() -> Path:
+    """A folder with runs: 100 prompts, their null, and each behind an example."""
+    from iglens.corpus import Selection, run
+    from iglens.data import prompts
+
+    folder = Path(tempfile.mkdtemp(prefix="iglens-docs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    rows = list(prompts())
+    behind = [_behind_an_example(rows, at) for at in range(len(rows))]
+    for name, lines in (("plain", rows), ("example", behind)):
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (folder / f"{name}.jsonl").write_text(text)
+    some = Selection(limit=100, shuffle=True)
+    for name, source, null in (
+        ("plain", "plain", "none"),
+        ("null", "plain", "targets"),
+        ("example", "example", "none"),
+    ):
+        place = folder / "runs" / name
+        run(_decoder(), folder / f"{source}.jsonl", place, selection=some, null=null)
+    return folder
+
+
+def _behind_an_example(rows: list[dict[str, Any]], at: int) -> dict[str, Any]:
+    """A prompt with the next one of its relation, answered, before it."""
+    row = rows[at]
+    others = [*rows[at + 1 :], *rows[:at]]
+    other = next(one for one in others if one["relation"] == row["relation"])
+    prompt = f"{other['prompt']}{other['answer']}. {row['prompt']}"
+    return {**row, "prompt": prompt}
+
+
 def compare_output() -> str:
     """What `iglens compare` prints of all methods."""
     return _command("compare", PROMPT)
@@ -274,6 +324,8 @@ BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/audit.md", "audit"): audit_output,
     ("docs/audit.md", "gates"): gates_output,
     ("docs/compare.md", "compare"): compare_output,
+    ("docs/corpus.md", "summary"): summary_output,
+    ("docs/corpus.md", "two-runs"): two_runs_output,
 }
 PICTURES: dict[str, Callable[[], str]] = {"docs/images/paris.svg": picture}
 

@@ -116,12 +116,45 @@ def test_audits_and_comparisons_in_the_docs_are_the_output(page, name):
     assert steady(block(f"docs/{page}.md", name)) == steady(now)
 
 
+CORPUS = ("summary", "two-runs")
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CORPUS)
+def test_statistics_in_the_docs_are_the_output(name):
+    now = in_fresh_interpreter(f"{name.replace('-', '_')}_output")
+    one, other = (
+        re.sub(r"settings [0-9a-f]{12}", "settings ~", without_rounding(text))
+        for text in (block("docs/corpus.md", name), now)
+    )
+    assert one == other
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_python_of_the_page_on_corpora_runs(generate, monkeypatch):
+    monkeypatch.chdir(generate._runs())
+    page, known = (ROOT / "docs/corpus.md").read_text(), {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        if "runs/" in code:
+            exec(code, known)
+            known[type(known["found"]).__name__] = known["found"]
+    summary, difference = known["Summary"], known["RunDifference"]
+    assert summary.whole[0].n_prompts == 100
+    mean = summary.whole[0].levels.mean
+    change = float(mean[-1] - mean[0])
+    assert abs(summary.whole[0].credits.mean.sum() - change) < 1e-9
+    assert difference.groups[0].final.low > 0
+
+
 def test_every_generated_block_is_compared(generate):
     blocks = set(generate.BLOCKS)
     for page, names in CAUSAL.items():
         assert {(f"docs/{page}.md", name) for name in names} <= blocks
         blocks -= {(f"docs/{page}.md", name) for name in names}
-    for page, known in (("answers", ANSWERS), ("inside", INSIDE)):
+    pages = (("answers", ANSWERS), ("inside", INSIDE), ("corpus", CORPUS))
+    for page, known in pages:
         mine = {(path, name) for path, name in blocks if path == f"docs/{page}.md"}
         assert {name for _, name in mine} == set(known)
         blocks -= mine
