@@ -11,6 +11,7 @@ from stores import SHARD, Made, made_up, sublayers
 
 from iglens.corpus import Selection, Store, run
 from iglens.corpus.bootstrap import weights, widened
+from iglens.corpus.difference import difference_of_runs
 from iglens.corpus.explainer import Failure
 from iglens.corpus.summary import summarise, write_summary
 from iglens.errors import ArgumentError, ArtifactError
@@ -411,3 +412,38 @@ def test_the_shortest_stretch_with_half_of_the_change_is_found():
     assert (found.after, found.upto) == (1, 2)
     assert (found.credit, found.change) == pytest.approx((-0.6, -0.7))
     assert crossing(np.zeros(4), segments) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["summary", "shards", "partitions"])
+def test_memory_does_not_grow_with_the_number_of_tokens(of, tmp_path, monkeypatch):
+    """Ten times the prompts, the same memory but for a bit per prompt."""
+    import tracemalloc
+
+    monkeypatch.setattr("iglens.corpus.pairs.ROWS_HELD", 300)
+    monkeypatch.setattr("stores.SHARD", 70)
+    made = made_up(1, n_prompts=140)
+    peaks = []
+    for times in (3, 30):
+        rows = [
+            {
+                **row,
+                "index": row["index"] + 140 * turn,
+                "content": f"{turn:04x}{row['content'][4:]}",
+            }
+            for turn in range(times)
+            for row in made.rows
+        ]
+        many = Made(rows, made.segments, made.types)
+        store = many.write(tmp_path / f"a{times}")
+        far = {"fingerprint": "other", "name": "x", "n_lines": len(rows)}
+        many.settings = {"input": far} if of == "partitions" else {}
+        other = many.write(tmp_path / f"b{times}")
+        tracemalloc.start()
+        if of == "summary":
+            summarise(store, slices=["relation"], bootstrap=B)
+        else:
+            assert difference_of_runs(store, other, bootstrap=B).joined == of
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
