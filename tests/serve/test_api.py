@@ -234,6 +234,7 @@ def test_the_description_names_every_word_and_the_page_of_it_too(client):
     page = here.get("/docs").text
     assert [name for name in fields if f"<code>{name}</code>" not in page] == []
     assert [path for path in schema["paths"] if f">{path}</code>" not in page] == []
+    assert page.count("<td>needed</td>") == 1  # the prompt
     assert "//cdn" not in page
     assert "https://" not in page
 

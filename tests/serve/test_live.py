@@ -10,9 +10,11 @@ import time
 
 import httpx2
 import pytest
+import uvicorn
 
 from iglens.errors import ArgumentError
-from iglens.serve.run import listen
+from iglens.serve.question import Question
+from iglens.serve.run import _Server, listen
 
 SLOW = {"prompt": "the ww", "target": " Paris"}
 WELL = {"prompt": "The capital of France is", "max_new_tokens": 3}
@@ -98,6 +100,19 @@ def test_a_port_that_is_taken_is_refused_in_one_sentence(live):
         listen("no.such.host.invalid", 0)
     with pytest.raises(ArgumentError, match="Cannot listen"):
         listen("127.0.0.1", 99999)
+
+
+def test_a_signal_ends_the_questions_at_once_so_that_no_stream_holds_the_server_up(
+    application, wait
+):
+    one = application()
+    job = one.worker.submit(Question(prompt="the ww", target=" Paris"))
+    wait(lambda: job.state == "running")
+    server = _Server(uvicorn.Config(one.asgi), one.worker.close)
+    server.handle_exit(signal.SIGINT, None)
+    assert job.ended.wait(3)
+    assert job.failure.kind == "cancelled"
+    assert server.should_exit
 
 
 @pytest.fixture

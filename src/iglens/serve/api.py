@@ -80,7 +80,9 @@ def api_routes(served: Served, worker: Worker, shelf: Shelf) -> APIRouter:
         return await run_in_threadpool(_as, kept, "json", {"X-Result": kept.id})
 
     @router.delete("/jobs/{job}", status_code=202, responses=_ERRORS)
-    def cancel(job: Annotated[str, Path(max_length=64)]) -> Response:
+    def cancel(
+        job: Annotated[str, Path(max_length=64, description="`job` of those lines")],
+    ) -> Response:
         """Cancel a question that waits or runs; the lines of its stream name it."""
         found = worker.find(job)
         if found is None:
@@ -134,7 +136,7 @@ async def _lines(
             if now != said or quiet >= _BEAT:
                 said, quiet = now, 0.0
                 yield json.dumps(now) + "\n"
-            if await request.is_disconnected():
+            if await request.is_disconnected():  # servers need not end a stream for it
                 return
             await asyncio.sleep(_LOOK)
             quiet += _LOOK

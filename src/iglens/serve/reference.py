@@ -61,7 +61,7 @@ def _fields(schema: dict[str, Any]) -> str:
     rows = "".join(
         f'<tr><th scope="row"><code>{safe(name)}</code></th>'
         f"<td>{_prose(field.get('description', ''))}</td>"
-        f"<td>{_usual(field)}</td></tr>"
+        f"<td>{_usual(field, name in known['required'])}</td></tr>"
         for name, field in known["properties"].items()
     )
     names = ("field", "what it takes", "unless given")
@@ -69,10 +69,10 @@ def _fields(schema: dict[str, Any]) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _usual(field: dict[str, Any]) -> str:
+def _usual(field: dict[str, Any], needed: bool) -> str:
     """What a field is if it is not given."""
-    if "default" not in field:
-        return "needed" if "anyOf" in field and "title" in field else "none"
+    if "default" not in field:  # as the schema leaves null out
+        return "needed" if needed else "none"
     return f"<code>{safe(json.dumps(field['default']))}</code>"
 
 
