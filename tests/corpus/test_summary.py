@@ -154,6 +154,8 @@ def test_two_slices_have_a_difference_drawn_together(made, tmp_path):
                made.types, n_items=30)  # fmt: skip
     found = summed(two.write(tmp_path / "two"), slices=["correct"])
     (contrast,) = found.slices[0].contrasts
+    groups = found.slices[0].groups
+    assert (contrast.a, contrast.b) == tuple(group.value for group in groups)
     frame = two.frame
     sides = {}
     for name, value in (("true", True), ("false", False)):
