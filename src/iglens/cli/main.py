@@ -22,6 +22,7 @@ from .lens import lens_app
 from .models import models_app
 from .replay import replay_command
 from .report import report_command
+from .run import run_command
 from .serve import serve_command
 from .summary import summary_command
 
@@ -41,6 +42,7 @@ app.command("doctor")(doctor_command)
 app.command("diff")(grouped(diff_command))
 app.command("replay")(grouped(replay_command))
 app.command("report")(report_command)
+app.command("run")(grouped(run_command))
 app.command("serve")(grouped(serve_command))
 app.command("summary")(summary_command)
 app.add_typer(lens_app, name="lens")

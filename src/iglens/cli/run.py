@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,12 @@ from .progress import progress_bars
 from .talk import Profile, quiet_libraries
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..corpus import Outcome
+    from ..corpus.ray_engine import Cluster
+    from ..corpus.run import Job
+    from ..model.decoder import Decoder
 
 _INPUT, _HOW = "What is read", "How it is run"
 
@@ -84,6 +90,7 @@ Engine = Annotated[str, _how(help="local, or ray for a cluster (needs the extra 
 Concurrency = Annotated[
     int, _how(help="Models loaded at once, with --engine ray.", min=1)
 ]
+Cpus = Annotated[float, _how(help="Processors of each model, with --engine ray.")]
 Gpus = Annotated[
     float, _how(help="GPUs of each model, with --engine ray; 0.5 shares one.")
 ]
@@ -113,6 +120,7 @@ def run_command(
     null: Nulls = "none",
     engine: Engine = "local",
     concurrency: Concurrency = 1,
+    num_cpus: Cpus = 1,
     num_gpus: Gpus = 0,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -131,8 +139,9 @@ def run_command(
     timer = Profile(enabled=profile)
     quiet_libraries()
     from ..corpus import Columns, Selection
+    from ..corpus.ray_engine import Cluster
     from ..corpus.read import open_input
-    from ..corpus.run import Job, PlannedJob, fill
+    from ..corpus.run import Job, fill
     from ..corpus.store import Store, check_place
 
     check_place(output)
@@ -150,15 +159,43 @@ def run_command(
     )
     with timer.stage("read"):
         _announce(job.shards.n_rows, quiet=quiet)  # refused before the model
-    with timer.stage("load"):
-        decoder = loading.decoder(model, quiet=quiet)
-    with timer.stage("plan"):
-        planned: PlannedJob = job.on(decoder)
-        store = Store.open(output, planned.settings)
-    with timer.stage("run"), progress_bars(quiet=quiet, rate=True) as progress:
-        outcome = fill(store, planned, which, progress)
+    if engine == "ray":
+        outcome = _on_ray(
+            job,
+            partial(loading.decoder, model, quiet=True),
+            output,
+            which,
+            Cluster(concurrency, num_cpus, num_gpus),
+            quiet=quiet,
+        )
+    else:
+        with timer.stage("load"):
+            decoder = loading.decoder(model, quiet=quiet)
+        with timer.stage("plan"):
+            planned = job.on(decoder)
+            store = Store.open(output, planned.settings)
+        with timer.stage("run"), progress_bars(quiet=quiet, rate=True) as progress:
+            outcome = fill(store, planned, which, progress)
     timer.report()
     _show(outcome, as_json=as_json, quiet=quiet)
+
+
+def _on_ray(
+    job: "Job",
+    load: "Callable[[], Decoder]",
+    output: Path,
+    which: tuple[int, int],
+    cluster: "Cluster",
+    *,
+    quiet: bool,
+) -> "Outcome":
+    """The run on a cluster."""
+    from ..corpus.ray_engine import fill_on_ray, settings_on_ray
+    from ..corpus.store import Store
+
+    store = Store.open(output, settings_on_ray(job, load, cluster))
+    with progress_bars(quiet=quiet, rate=True) as progress:
+        return fill_on_ray(job, load, store, cluster, which, progress)
 
 
 def _announce(n_rows: int, *, quiet: bool) -> None:
@@ -193,7 +230,7 @@ def _check(typed: Typed, engine: str, null: str) -> None:
             "`--diagnostics` are of single results: a run keeps levels and credits. "
             "Use `iglens explain` on the rows that matter."
         )
-    only_ray = {"concurrency", "num_gpus"} & typed
+    only_ray = {"concurrency", "num_cpus", "num_gpus"} & typed
     if engine == "local" and only_ray:
         named = " and ".join(f"`--{n.replace('_', '-')}`" for n in sorted(only_ray))
         raise ArgumentError(f"{named} need `--engine ray`.")

@@ -27,12 +27,13 @@ from .items import Columns
 from .read import AbstractInput, open_input
 from .selection import Selection, Shards, Survey
 from .store import Store
+from .summary import write_summary
 
 Progress = Callable[[str, int, int | None], None]
 """Told a stage, how many of its rows are done, and how many there are."""
 
 
-def _no_progress(stage: str, done: int, total: int | None) -> None:
+def nobody(stage: str, done: int, total: int | None) -> None:
     """Tell nobody."""
 
 
@@ -90,39 +91,53 @@ class Job:
         Raises:
             IGLensError: If something does not fit.
         """
-        shards, used = self.shards, self.shards.columns.used
-        types = {n: t for n, t in self.survey.types.items() if n not in used}
         check_question(decoder, **self.question)
-        settings = self._settings(decoder, shards, types)
+        settings = self._settings(decoder)
+        explainer = self.explainer(decoder, str(settings["settings_sha256"]))
+        return PlannedJob(self.shards, explainer, settings)
+
+    def explainer(self, decoder: Decoder, settings: str) -> Explainer:
+        """What is done with every row.
+
+        Args:
+            decoder: The model.
+            settings: Hash of the settings.
+
+        Raises:
+            IGLensError: If something does not fit the model.
+        """
         if self.null == "weights":
             decoder = reinitialised(decoder, self.seed)
-        budget = Budget.of(decoder, self.memory, self.most_texts)
-        explainer = Explainer(
+        return Explainer(
             decoder,
             self.reader.check(decoder),
             self.question,
-            budget,
-            types,
-            str(settings["settings_sha256"]),
+            Budget.of(decoder, self.memory, self.most_texts),
+            self.types,
+            settings,
             self.strict,
             self.null == "targets",
             self.seed,
         )
-        return PlannedJob(shards, explainer, settings)
 
-    def _settings(
-        self, decoder: Decoder, shards: Shards, types: Mapping[str, str]
-    ) -> dict[str, Any]:
+    @property
+    def types(self) -> dict[str, str]:
+        """Type of every column of metadata."""
+        used = self.shards.columns.used
+        return {n: t for n, t in self.survey.types.items() if n not in used}
+
+    def _settings(self, decoder: Decoder) -> dict[str, Any]:
         """What `run.json` says: all that the rows depend on."""
+        shards = self.shards
         settings = {
-            "model": {n: v for n, v in asdict(decoder.info).items() if n != "path"},
+            "model": identity(decoder),
             "versions": versions(),
             "input": {
                 "name": Path(self.source.name).name,
                 "fingerprint": self.source.fingerprint(),
                 "n_lines": shards.n_lines,
                 "columns": asdict(shards.columns),
-                "metadata": dict(types),
+                "metadata": self.types,
             },
             "selection": asdict(self.selection),
             "question": {n: _said(v) for n, v in sorted(self.question.items())},
@@ -160,6 +175,11 @@ class Job:
             "top": reader.top,
             "strict": self.strict,
         }
+
+
+def identity(decoder: Decoder) -> dict[str, Any]:
+    """Which model it is, wherever it lies."""
+    return {n: v for n, v in asdict(decoder.info).items() if n != "path"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +241,7 @@ def run(
     seed: int = 0,
     memory: int = BATCH_MEMORY,
     most_texts: int = MOST_TEXTS,
-    progress: Progress = _no_progress,
+    progress: Progress = nobody,
     **question: Any,
 ) -> Outcome:
     """Explain every row of a corpus, into a folder.
@@ -274,7 +294,7 @@ def fill(
     store: Store,
     job: PlannedJob,
     part: tuple[int, int] = (1, 1),
-    progress: Progress = _no_progress,
+    progress: Progress = nobody,
 ) -> Outcome:
     """Compute the shards that a store lacks, and write what is made of them."""
     start = time.perf_counter()
@@ -320,7 +340,17 @@ def missing(store: Store, part: tuple[int, int]) -> tuple[list[int], tuple[str, 
 def finish(
     store: Store, n_found: int, damaged: Sequence[str], seconds: float
 ) -> Outcome:
-    """Write what is made of the shards, and say what there is."""
+    """Write what is made of the shards, and say what there is.
+
+    Args:
+        store: The folder.
+        n_found: Rows that were there before.
+        damaged: What was wrong with shards that were there.
+        seconds: How long the rest took.
+
+    Raises:
+        IGLensError: If a shard is damaged, or something cannot be written.
+    """
     n_failures = store.write_failures()
     n_rows = n_tokens = 0
     for shard in store.shards():
@@ -338,6 +368,8 @@ def finish(
     )
     if outcome.complete:
         store.tidy()
+        if n_rows > n_found or not (store.path / "summary.json").exists():
+            write_summary(store)
     return outcome
 
 
