@@ -41,3 +41,10 @@ def contents(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def load(folder):
+    """A model, loaded by whoever calls: workers import this by name."""
+    import iglens
+
+    return iglens.Decoder.from_pretrained(folder)

@@ -202,16 +202,25 @@ def _in_one_line(ray: Any) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, IGLensError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
+        if (cause := _own(error, ray.exceptions.RayError)) is not None:
             raise cause from None
         line = str(error).strip().rsplit("\n", 1)[-1]
         raise OutputError(
             f"The cluster gave up ({type(error).__name__}: {line}). What is done is "
             "safe; the same command goes on."
         ) from error
+
+
+def _own(error: BaseException | None, foreign: type) -> IGLensError | None:
+    """The error of ours that Ray wrapped, as often as it did.
+
+    Ray's errors are of the class of what they wrap, too, and hold it as `cause`.
+    """
+    while error is not None:
+        if isinstance(error, IGLensError) and not isinstance(error, foreign):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 def _connected(cluster: Cluster) -> Any:
