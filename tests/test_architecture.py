@@ -10,7 +10,7 @@ import pytest
 import iglens
 
 RANKS = [
-    {"errors"},
+    {"errors", "stages"},
     {"depths"},
     {"records"},
     {"report", "storage", "data"},
@@ -64,7 +64,7 @@ UPWARD = {
     ("records/run_difference.py", "storage"),
     ("records/run_difference.py", "report"),
 }
-NO_TORCH = ("errors", "depths", "records", "storage", "report", "data")
+NO_TORCH = ("errors", "stages", "depths", "records", "storage", "report", "data")
 
 
 def room(path):

@@ -22,12 +22,19 @@ def explain(tiny_folder, capsys):
     return call
 
 
-def test_help_answers_without_importing_torch():
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), ("explain", "--help"), ("run", "-h")]
+)
+def test_help_answers_without_importing_anything_large(arguments):
+    large = "torch transformers numpy pyarrow altair pandas tokenizers huggingface_hub"
     code = (
-        "import sys; from iglens.cli.main import run; code = run(['--help']); "
-        "sys.exit(code or 'torch' in sys.modules or 'transformers' in sys.modules)"
+        "import sys; from iglens.cli.main import run; "
+        f"code = run({list(arguments)!r}); found = {{*{large.split()!r}}} & "
+        "{name.partition('.')[0] for name in sys.modules}; "
+        "sys.exit(str(found) if found else code)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
@@ -140,6 +147,37 @@ def test_every_option_works(explain, arguments):
     document = json.loads(out)
     assert document["levels"]
     assert document["fidelity"][0] < 0.05
+
+
+def test_a_profile_adds_up_to_the_time_the_command_took(explain):
+    start = time.perf_counter()
+    code, out, err = explain("The capital of France is", "--profile", *TINY)
+    passed = time.perf_counter() - start
+    lines = [line.split() for line in err.splitlines() if line.endswith("%")]
+    seconds = {name: float(each) for name, each, *_ in lines}
+    total = seconds.pop("total")
+    assert code == 0
+    assert set(seconds) >= {"load", "tokenise", "forward", "readout", "render", "other"}
+    assert sum(seconds.values()) == pytest.approx(total, abs=0.005 * len(lines))
+    assert 0.9 * passed - 0.05 <= total <= passed + 0.005
+    assert "100.0%" not in out
+
+
+def test_a_run_says_where_its_time_went(tiny_folder, tmp_path, capsys):
+    rows = tmp_path / "rows.txt"
+    rows.write_text("The capital of France is\nThe sky is\n")
+    where = ("-m", str(tiny_folder), "-o", str(tmp_path / "run"))
+    assert run(["run", str(rows), *where, "--max-new-tokens", "2", "--profile"]) == 0
+    err = capsys.readouterr().err
+    lines = [line.split() for line in err.splitlines() if line.endswith("%")]
+    seconds = {name: float(each) for name, each, *_ in lines}
+    assert set(seconds) >= {"read", "load", "forward", "readout", "write", "other"}
+    total = seconds.pop("total")
+    assert sum(seconds.values()) == pytest.approx(total, abs=0.005 * len(lines))
+
+
+def test_no_profile_is_printed_unasked(explain):
+    assert "readout" not in explain("The capital of France is", *TINY)[2]
 
 
 def test_every_option_is_in_a_test():

@@ -57,8 +57,10 @@ def explain_command(
     quiet_libraries()
     if interaction and read.by == "layer":
         raise ArgumentError("`--interaction` is between parts: add `--by sublayer`.")
-    with timer.stage("load"):
+    with timer.stage("import"):
         question, reader = asked.arguments, read.reader  # refused before the model
+        from ..explaining import prepare
+    with timer.stage("load"):
         decoder = loading.decoder(model, quiet=quiet)
     if through_gates:
         with timer.stage("gates"):
@@ -67,12 +69,10 @@ def explain_command(
             )
         timer.report()
         return
-    from ..explaining import prepare
-
-    reader = reader.check(decoder)
-    with timer.stage("run"):
+    with timer.stage():
+        reader = reader.check(decoder)
         prepared = prepare(decoder, text, layers=read.layers, by=reader.by, **question)
-    with timer.stage("explain"):
+    with timer.stage("readout"):
         result = reader.of(
             decoder, prepared, diagnostics=read.diagnostics, strict=read.strict
         )

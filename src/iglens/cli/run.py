@@ -138,11 +138,12 @@ def run_command(
     _check(typed, engine, null)
     timer = Profile(enabled=profile)
     quiet_libraries()
-    from ..corpus import Columns, Selection
-    from ..corpus.ray_engine import Cluster
-    from ..corpus.read import open_input
-    from ..corpus.run import Job, fill
-    from ..corpus.store import Store, check_place
+    with timer.stage("import"):
+        from ..corpus import Columns, Selection
+        from ..corpus.ray_engine import Cluster
+        from ..corpus.read import open_input
+        from ..corpus.run import Job, fill
+        from ..corpus.store import Store, check_place
 
     check_place(output)
     job = Job(
@@ -171,10 +172,10 @@ def run_command(
     else:
         with timer.stage("load"):
             decoder = loading.decoder(model, quiet=quiet)
-        with timer.stage("plan"):
+        with timer.stage():
             planned = job.on(decoder)
             store = Store.open(output, planned.settings)
-        with timer.stage("run"), progress_bars(quiet=quiet, rate=True) as progress:
+        with timer.stage("write"), progress_bars(quiet=quiet, rate=True) as progress:
             outcome = fill(store, planned, which, progress)
     timer.report()
     _show(outcome, as_json=as_json, quiet=quiet)

@@ -2,11 +2,11 @@
 
 import logging
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import typer
+
+from ..stages import OTHER, Clock
 
 _TALKATIVE = ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree")
 """Loggers of optional libraries, and of what they use."""
@@ -17,23 +17,20 @@ class Profile:
 
     def __init__(self, *, enabled: bool) -> None:
         """Start with no stage."""
-        self._enabled = enabled
-        self._seconds: dict[str, float] = {}
+        self._clock = Clock() if enabled else None
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = time.perf_counter() - start
+    def stage(self, name: str = OTHER) -> AbstractContextManager[None]:
+        """Time what happens inside; what the library tells apart counts apart."""
+        return nullcontext() if self._clock is None else self._clock.on(name)
 
     def report(self) -> None:
-        """Say where the time went."""
-        if self._enabled:
-            for name, seconds in self._seconds.items():
-                typer.echo(f"{name:>8} {seconds:8.2f} s", err=True)
+        """Say where the time went; the stages add up to the total."""
+        if self._clock is None:
+            return
+        seconds = self._clock.seconds
+        total = sum(seconds.values())
+        for name, each in {**seconds, "total": total}.items():
+            typer.echo(f"{name:>8} {each:8.2f} s {each / total:6.1%}", err=True)
 
 
 def quiet_libraries() -> None:

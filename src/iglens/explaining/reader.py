@@ -27,6 +27,7 @@ from ..readout.lens import AbstractLens
 from ..records import Attribution, Flow, Promotion, Target, Unit, check_unit
 from ..records.ensemble import Sensitivity
 from ..records.interaction import Interaction
+from ..stages import stage
 from .lenses.file import lens_file, load_lens
 from .plan import Prepared
 from .start import StartLike, check_start, resolve_starts, start_names
@@ -74,6 +75,7 @@ class Reader:
         lens = load_lens(decoder, self.lens)
         return replace(self, unit=unit, lens=lens, lens_path=path)
 
+    @stage("readout")
     def of(
         self,
         decoder: Decoder,
@@ -100,6 +102,7 @@ class Reader:
         )
         return _signed(found, ready)
 
+    @stage("readout")
     def of_many(
         self,
         decoder: Decoder,
@@ -138,6 +141,7 @@ class Reader:
         )
         return [_signed(each, ready) for each in found]
 
+    @stage("readout")
     def sensitivity(self, decoder: Decoder, asked: Prepared) -> Sensitivity:
         """What the choice of baseline changes: the usual ones and this one's."""
         own = resolve_starts(decoder, self.baseline, asked.trace)
@@ -155,6 +159,7 @@ class Reader:
             precision=ready.precision,
         )
 
+    @stage("readout")
     def flows(
         self, decoder: Decoder, asked: Prepared, *, top: int = 5, strict: bool = True
     ) -> Flow:
@@ -169,6 +174,7 @@ class Reader:
         targets = _first_sides(asked.targets)
         return flows(asked.trace, targets, top=top, strict=strict, **given)
 
+    @stage("readout")
     def promotion(
         self, decoder: Decoder, asked: Prepared, *, strict: bool = True
     ) -> Promotion:
@@ -183,6 +189,7 @@ class Reader:
         targets = _first_sides(asked.targets)
         return promotion(asked.trace, targets, strict=strict, **given)
 
+    @stage("readout")
     def interaction(
         self, decoder: Decoder, asked: Prepared, *, strict: bool = True
     ) -> Interaction:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, UnsupportedModelError
+from ..stages import stage
 from .injected import model_lock
 from .runner import Runner
 from .stream import Stream
@@ -110,6 +111,7 @@ def capture_batch(
     return [_captured(taken, layers, index, row) for index, row in enumerate(rows)]
 
 
+@stage("forward")
 def states_of(
     runner: Runner,
     stream: Stream,

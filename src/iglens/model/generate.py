@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from ..errors import ArgumentError, UnsupportedModelError
+from ..stages import stage
 from .calls import evaluating
 from .injected import model_lock
 
@@ -56,6 +57,7 @@ def continuation(
     return continuations(model, prompt, max_new_tokens, sampling)[0]
 
 
+@stage("generate")
 def continuations(
     model: Any,
     starts: Int[Tensor, "texts start"],

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..readout import AbstractReadout
 from ..readout.fidelity import MARGIN, NoiseFloor, Tolerance
 from ..readout.measure import Measure, total_variation
+from ..stages import stage
 from .discover import arbitrary_tokens
 from .runner import Runner
 
@@ -50,6 +51,7 @@ def measure_noise(
     )
 
 
+@stage("verify")
 def keeps_texts_apart(runner: Runner, noise: NoiseFloor) -> bool:
     """Whether a text filled up on the right, beside a longer one, stays as it is."""
     long = arbitrary_tokens(runner.model, (1, TOKENS))

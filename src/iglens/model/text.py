@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import ArgumentError, ArgumentTypeError, TargetError
 from ..records import Target
+from ..stages import stage
 
 Messages = Sequence[Mapping[str, str]]
 Prompt = str | Sequence[int] | Messages
@@ -28,6 +29,7 @@ class TextCodec:
     tokenizer: PreTrainedTokenizerBase | None
     vocab_size: int
 
+    @stage("tokenise")
     def encode(self, prompt: Prompt, *, special_tokens: bool = True) -> list[int]:
         """Token ids of a prompt, with what the tokenizer itself adds and no more.
 
@@ -52,6 +54,7 @@ class TextCodec:
             raise ArgumentError("`prompt` is empty: it has no tokens.")
         return ids
 
+    @stage("tokenise")
     def encode_chat(
         self, prompt: Prompt, system: str | None = None, *, reply: bool = True
     ) -> list[int]:
@@ -89,6 +92,7 @@ class TextCodec:
             ) from error
         return self._known(self._ids(str(text), special_tokens=False))
 
+    @stage("tokenise")
     def encode_answer(
         self, prompt_ids: Sequence[int], answer: str | Sequence[int]
     ) -> list[int]:
@@ -115,6 +119,7 @@ class TextCodec:
             raise self._no_continuation(before, joined, answer)
         return self._known(joined[len(before) :])
 
+    @stage("tokenise")
     def target(self, named: str | int, prompt_ids: Sequence[int] = ()) -> Target:
         """The token that an id is, or the token or set split at `|` that a text names.
 

@@ -9,6 +9,7 @@ import torch
 from ..attribution.path import path_layers
 from ..errors import ArgumentError, UnsupportedModelError
 from ..records import Provenance
+from ..stages import stage
 from ..trace import Trace
 from .capture import Captured, capture_batch
 from .inside.opened import Inside
@@ -49,6 +50,7 @@ class Tracer:
         every = self.causal and self.labels is None
         return range(1 if every else end, end + 1)
 
+    @stage("forward")
     def traces(
         self,
         texts: Sequence[Sequence[int]],

@@ -17,6 +17,7 @@ from ..readout import AbstractReadout, CalledReadout
 from ..readout.abstract import at_least_float32
 from ..readout.fidelity import NoiseFloor, Tolerance
 from ..readout.measure import gap, in_words
+from ..stages import stage
 from .capture import capture_batch
 from .checks import check_causality, check_determinism, check_finite, check_inputs
 from .declaration import Declaration
@@ -64,6 +65,7 @@ class Verified:
     doubt: str | None = None
 
 
+@stage("verify")
 def verify(runner: Runner, declaration: Declaration | None = None) -> Verified:
     """Find the stream of a model and prove a readout for it.
 

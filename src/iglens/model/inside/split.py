@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UnsupportedModelError
+from ...stages import stage
 from ..discover import arbitrary_tokens
 from ..runner import Runner
 from ..stream import Stream
@@ -24,6 +25,7 @@ LEARNED, PROVED = (2, 8), (1, 21)
 """Texts and tokens of the run that is learned from, and of the one that proves."""
 
 
+@stage("verify")
 def find_sublayers(runner: Runner, stream: Stream) -> Sublayers:
     """The parts of every block of a verified stream; see `sublayers`.
 

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from ...errors import ArgumentError, IGLensError, ModelLoadError
+from ...stages import stage
 from ..adapter import adapter_base, adapter_labels, adapter_task
 from ..kinds import loader_of
 from ..source import Source
@@ -34,6 +35,7 @@ _TOKENIZER_FILES = (
 )
 
 
+@stage("load")
 def load_model(
     name: str,
     *,
