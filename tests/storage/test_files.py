@@ -27,6 +27,7 @@ def test_exported_names_are_these():
         == sorted(storage.__all__)
         == [
             "FORMATS",
+            "WRITERS",
             "answer_to_json",
             "attribution_from_json",
             "attribution_to_json",

@@ -256,7 +256,7 @@ def _check_room(cluster: Cluster, nodes: Sequence[Mapping[str, Any]]) -> None:
     if not any(all(r.get(k, 0) >= n for k, n in wanted.items()) for r in rooms):
         most = {k: max(r.get(k, 0) for r in rooms) for k in wanted}
         raise ArgumentError(
-            f"A model is to have {cluster.num_cpus:g} processors and "
-            f"{cluster.num_gpus:g} GPUs, but a machine here has {most['CPU']:g} and "
+            f"A model is to have {cluster.num_cpus:g} CPU and "
+            f"{cluster.num_gpus:g} GPU, but a machine here has {most['CPU']:g} and "
             f"{most['GPU']:g}. Ask for less, or join a cluster (RAY_ADDRESS)."
         )
