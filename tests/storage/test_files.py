@@ -268,7 +268,7 @@ def test_an_unknown_extension_is_refused_with_what_to_load_instead(tmp_path):
 
 
 def test_every_format_has_a_writer():
-    assert storage_files._WRITERS.keys() == FORMATS.keys()
+    assert storage_files.WRITERS.keys() == FORMATS.keys()
 
 
 def test_a_large_result_is_written_and_read_within_seconds(tmp_path):
