@@ -1,8 +1,11 @@
 """Weights that lie elsewhere: on the disk, or in memory until a module is called."""
 
+import numpy as np
+import pyarrow
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
+from corpora import write_corpus
 from deployed import EVERY, IDS, assert_exact
 from families import build, part, tokenizer
 from safetensors.torch import load_file, save_file
@@ -14,6 +17,7 @@ from iglens import (
     UnsupportedModelError,
     explain,
 )
+from iglens.corpus import Selection, Store, run
 from iglens.model.weights import weights_sha256
 from iglens.readout import CalledReadout, LinearReadout
 
@@ -206,3 +210,28 @@ def test_offloading_leaves_hooks_and_forwards_as_they_were(tmp_path):
         assert module.__dict__.keys() == before[name].keys()
         assert module.__dict__.get("forward") is before[name].get("forward"), name
         assert module.__dict__.get("_hf_hook") is before[name].get("_hf_hook"), name
+
+
+def test_a_corpus_on_a_model_that_does_not_fit(saved, tmp_path):
+    """Rows of a run with most weights on the disk are those of a run in memory."""
+    corpus = write_corpus(tmp_path / "corpus.jsonl", n=12)
+    offloaded = Decoder.from_pretrained(
+        saved,
+        device_map="auto",
+        max_memory={"cpu": "60KB"},
+        offload_folder=tmp_path / "weights",
+    )
+    assert "disk" in offloaded.model.hf_device_map.values()
+    found = {}
+    for name, decoder in {
+        "memory": Decoder.from_pretrained(saved),
+        "disk": offloaded,
+    }.items():
+        run(decoder, corpus, tmp_path / name, selection=Selection(shard_rows=5))
+        batches = Store.load(tmp_path / name).batches()
+        found[name] = pyarrow.Table.from_batches(batches).to_pandas()
+    memory, disk = found["memory"], found["disk"]
+    assert len(memory) > 10
+    assert disk["id"].tolist() == memory["id"].tolist()
+    levels = [np.stack(each["levels"]) for each in (disk, memory)]
+    np.testing.assert_allclose(*levels, atol=1e-6)
