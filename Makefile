@@ -58,9 +58,9 @@ format: $(VENV)/developing   ## put the code in the house's format
 docs: $(VENV)/developing   ## build the documentation in docs/_build/html
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
 
-bench: $(VENV)/developing   ## time it against the alternatives, in one run
+bench: $(VENV)/developing   ## time it against the floor and the neighbours; SHORT=1 for a minute's worth
 	$(BIN)/iglens models fetch smollm2
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest benchmarks -o pythonpath="src benchmarks" -p no:cacheprovider -s
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(if $(SHORT),--short)
 
 smoke: $(VENV)/developing   ## the built wheel, alone in a new environment
 	rm -rf dist .venv-smoke
@@ -73,7 +73,7 @@ smoke: $(VENV)/developing   ## the built wheel, alone in a new environment
 	rm -rf .venv-smoke
 
 clean:           ## remove what the other targets made
-	rm -rf $(VENV) $(ORACLES) .venv-smoke dist docs/_build
+	rm -rf $(VENV) $(ORACLES) .venv-neighbours .venv-smoke dist docs/_build
 
 $(BIN)/python $(ORACLES)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

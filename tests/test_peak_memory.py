@@ -4,46 +4,29 @@ And of tracing, beside what `iglens doctor` estimates.
 """
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.cases.memory import peak
 from iglens.model.loading.embedded import cached_path
 
-CODE = """
-import re, sys, torch, iglens
-from pathlib import Path
-
-def status(key):
-    text = Path("/proc/self/status").read_text()
-    return int(re.search(key + r":\\s+(\\d+)", text)[1])
-
-torch.set_num_threads(2)
-decoder = iglens.Decoder.from_pretrained(sys.argv[1])
-ids = decoder.encode("one two three four five six seven eight nine ten " * 40)[:201]
-trace = decoder.trace(ids, range(1, 201))
-iglens.attribute(decoder.trace(ids[:3], [1, 2]), diagnostics=False)  # load kernels
-before = status("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-iglens.attribute(trace, diagnostics=False)
-print((status("VmHWM") - before) / 1024)
-"""
+LINUX = Path("/proc/self/clear_refs").exists()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.embedded,
+    pytest.mark.skipif(not LINUX, reason="needs Linux"),
+]
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 @pytest.mark.parametrize("name", ["smollm2", "gemma3-270m"])
-def test_peak_memory_stays_below_128_mib(name):
+def test_peak_memory_stays_below_64_mib(name):
     if cached_path(name) is None:
         pytest.skip(f"`iglens models fetch {name}` first")
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, name], capture_output=True, text=True, check=True
-    )
-    megabytes = float(re.findall(r"[\d.]+", done.stdout)[-1])
-    print(f"\npeak beyond states and forward, 200 tokens, {name}: {megabytes:.0f} MiB")
-    assert megabytes < 128
+    (found,) = peak(name, threads=2)
+    assert 0 < found.median < 64
 
 
 INSIDE = """
@@ -67,7 +50,6 @@ print(peak, inside.tokens.nbytes / 2**20)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 @pytest.mark.parametrize("tokens", [128, 512])
 def test_memory_below_the_layer_does_not_grow_with_the_parts(tokens):
     """Sixteen times as many (head, token) pairs per segment: what is held is the same.
@@ -120,7 +102,6 @@ print(tracing, estimate.tracing_bytes, reading, estimate.reading_bytes)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 @pytest.mark.parametrize("name", ["smollm2", "gemma3-270m"])
 @pytest.mark.parametrize("tokens", [128, 512])
 def test_the_doctors_estimate_is_near_the_peak(name, tokens):

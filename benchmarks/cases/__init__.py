@@ -1,0 +1,1 @@
+"""What is measured, case by case; every one yields measurements."""

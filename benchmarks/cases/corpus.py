@@ -1,0 +1,61 @@
+"""A run over a corpus, against the same forwards and readouts alone."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from iglens import corpus
+from iglens.attribution import attribute_many
+from iglens.corpus.budget import Budget
+from iglens.explaining.plan import planned
+
+from ..pairs import Way, in_turns
+from ..results import Measurement
+from ..size import Size
+from ..subject import Subject
+from ..text import paragraphs
+
+LENGTH = 64
+"""Tokens of a text."""
+
+
+def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
+    """What a run adds: reading rows, planning, records, files that survive."""
+    decoder = subject.decoder
+    asked = {"positions": "all", "max_new_tokens": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "texts.jsonl"
+        texts = _texts(subject, size.texts)
+        source.write_text("".join(f"{json.dumps({'prompt': t})}\n" for t in texts))
+        plans = [planned(decoder, text, **asked) for text in texts]
+        batches = [
+            [plans[at] for at in batch] for batch in Budget.of(decoder).batches(plans)
+        ]
+
+        def alone() -> None:
+            for batch in batches:
+                traces = decoder.trace_many(
+                    [plan.ids for plan in batch], [plan.positions for plan in batch]
+                )
+                attribute_many(traces, [None] * len(traces), diagnostics=False)
+
+        def run(name: str) -> Way:
+            return lambda: corpus.run(decoder, source, Path(folder) / name, **asked)
+
+        rounds = ({"alone": alone, "run": run(f"run-{at}")} for at in range(size.pairs))
+        next(rounds)["run"]()  # what is loaded on first use is in nobody's time
+        turns = in_turns(rounds, warm=False)
+    note = f"{len(texts)} texts of {LENGTH} tokens at most"
+    yield Measurement.of(
+        "corpus", turns, "alone", "run", model=subject.name, tokens=LENGTH, note=note
+    )
+
+
+def _texts(subject: Subject, count: int) -> list[str]:
+    """Beginnings of paragraphs."""
+    decoder, found = subject.decoder, []
+    for part in paragraphs():
+        ids = decoder.encode(part, special_tokens=False)[:LENGTH]
+        found.append(decoder.tokenizer.decode(ids))
+    return (found * (1 + count // len(found)))[:count]
