@@ -10,7 +10,7 @@ WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo explain test slow oracles conformance playground reproduction notebooks check format docs bench smoke clean help
+.PHONY: demo explain test slow oracles conformance playground reproduction scaling notebooks check format docs bench smoke clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -41,6 +41,10 @@ playground: $(VENV)/developing   ## score every method on models with known answ
 reproduction: $(VENV)/developing   ## measure the paper's argument again, both embedded models
 	$(BIN)/iglens models fetch smollm2
 	HF_HUB_OFFLINE=1 $(BIN)/python -m reproduction
+
+scaling: $(VENV)/developing   ## what a corpus costs and withstands; writes docs/scaling.md
+	$(BIN)/iglens models fetch smollm2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m scaling
 
 notebooks: $(VENV)/developing   ## run the tutorial notebooks again, and store what comes out
 	$(BIN)/iglens models fetch smollm2

@@ -1,0 +1,1 @@
+"""What a corpus costs: a model of it, measured here and projected to larger models."""
