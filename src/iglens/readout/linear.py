@@ -144,18 +144,60 @@ class LinearProjection(AbstractProjection):
 
     def at(self, tokens: Int[Tensor, "points slots"]) -> Float[Tensor, "points slots"]:
         """Logits of single tokens: inner products in float64."""
+        logits, _ = self._products(tokens)
+        return self.readout.post(logits).masked_fill(tokens < 0, -torch.inf)
+
+    def bounds(
+        self, tokens: Int[Tensor, "points slots"], relative: float
+    ) -> tuple[Float[Tensor, "points slots"], Float[Tensor, "points slots"]]:
+        """Least and greatest logits of single tokens, in float64.
+
+        If every term of the inner product, and the bias, is off by `relative` of its
+        size; for a post-processing that is monotone. Ids below 0 give minus infinity.
+        """
+        logits, size = self._products(tokens, sized=True)
+        slack = (relative * size).masked_fill(logits.isinf(), 0.0)
+        ends = [self.readout.post(logits + sign * slack) for sign in (-1, 1)]
+        low, high = (
+            end.masked_fill(tokens < 0, -torch.inf)
+            for end in (torch.minimum(*ends), torch.maximum(*ends))
+        )
+        return low, high
+
+    def columns(self, tokens: Int[Tensor, " some"]) -> Float[Tensor, "points some"]:
+        """Logits of some tokens at every point, in the readout's precision."""
+        unembed, bias = self.readout.weights()
+        logits = self.normed @ unembed[tokens].to(self.normed.dtype).T
+        if bias is not None:
+            logits += bias[tokens].to(self.normed.dtype)
+        return self.readout.post(logits)
+
+    def take(self, points: Int[Tensor, " some"]) -> "LinearProjection":
+        """The same for some of the points, in the given order."""
+        change = None if self.change is None else self.change[points]
+        return replace(self, normed=self.normed[points], change=change)
+
+    def _products(
+        self, tokens: Int[Tensor, "points slots"], *, sized: bool = False
+    ) -> tuple[Float[Tensor, "points slots"], Float[Tensor, "points slots"]]:
+        """Inner products in float64, and if asked the sums of their terms' sizes."""
         unembed, bias = self.readout.weights()
         known = tokens.clamp(min=0)
         logits = torch.empty(tokens.shape, dtype=torch.float64, device=tokens.device)
+        size = torch.zeros_like(logits)
         normed = self.normed.double()
         for slot in range(tokens.shape[1]):
             rows, inverse = known[:, slot].unique(return_inverse=True)
-            weight = unembed[rows].double()
-            value = (normed * weight[inverse]).sum(-1)
+            terms = unembed[rows].double()[inverse] * normed
+            value = terms.sum(-1)
+            if sized:
+                size[:, slot] = terms.abs_().sum(-1)
             if bias is not None:
-                value += bias[rows].double()[inverse]
+                offset = bias[rows].double()[inverse]
+                value += offset
+                size[:, slot] += offset.abs()
             logits[:, slot] = value
-        return self.readout.post(logits).masked_fill(tokens < 0, -torch.inf)
+        return logits, size
 
 
 def _with_slope(

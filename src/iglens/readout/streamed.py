@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ArgumentError
-from .abstract import AbstractReadout, LogitBlock
+from .abstract import AbstractProjection, AbstractReadout, LogitBlock
 
 MEMORY_BUDGET = 64 * 2**20
 """Bytes that reading may hold at once, besides the states themselves."""
@@ -24,7 +24,6 @@ BLOCK_BYTES = 2**20 * 4
 """Size of one block of logits: small enough that the passes over it stay in cache."""
 
 
-@runtime_checkable
 @runtime_checkable
 class Observer(Protocol):
     """Something that watches the logits go by."""
@@ -114,8 +113,19 @@ def read(
         pieces = [read(readout, s, t, memory_budget=memory_budget) for s, t in turns]
         return TokenLogits.joined(pieces)
     projection = readout.project(states, directions)
+    width = block_width(readout, len(states), memory_budget)
+    return stream(projection, tokens, width, observers)
+
+
+def stream(
+    projection: AbstractProjection,
+    tokens: Int[Tensor, "points slots"],
+    width: int,
+    observers: Sequence[Observer] = (),
+) -> TokenLogits:
+    """What `read` leaves, of states that are projected already, in blocks so wide."""
     wanted, normaliser = projection.at(tokens), Normaliser(tokens)
-    for block in projection.blocks(block_width(readout, len(states), memory_budget)):
+    for block in projection.blocks(width):
         for observer in observers:
             observer.watch(block, wanted)
         normaliser.consume(block.logits, block.start)
@@ -171,19 +181,27 @@ class Normaliser:
     def consume(self, logits: Float[Tensor, "points block"], start: int) -> None:
         """Add one block; its logits are overwritten.
 
-        Exponents are clamped from below: what lies e^-80 under the maximum is added
-        as e^-80. That changes a sum by less than 1e-29 and avoids denormal numbers,
-        which are slow to compute where logits spread widely.
+        Their softmax has the reciprocal of their sum at the largest: one fused pass in
+        place of a subtraction, an exponential and a sum. Logits are lifted to at most
+        60 under the largest first: what lies deeper is added as e^-60, which changes a
+        sum by less than 1e-20 and avoids denormal numbers, which are slow to compute
+        where logits spread widely.
         """
         columns = self._tokens - start
         inside = (columns >= 0) & (columns < logits.shape[1])
         points, slots = inside.nonzero(as_tuple=True)
         logits[points, columns[points, slots]] = -torch.inf
-        largest = torch.maximum(self.rest_max, logits.amax(1).double())
+        highest = logits.amax(1)
+        depth = 600.0 if logits.dtype == torch.float64 else 60.0
+        torch.maximum(logits, (highest - depth)[:, None], out=logits)
+        torch.softmax(logits, 1, out=logits)
+        highest = highest.double()
+        empty = highest == -torch.inf
+        added = (1 / logits.amax(1).double()).masked_fill(empty, 0.0)
+        largest = torch.maximum(self.rest_max, highest)
         shift = largest.masked_fill(largest == -torch.inf, 0.0)
-        floor = -700.0 if logits.dtype == torch.float64 else -80.0
-        logits.sub_(shift.to(logits.dtype)[:, None]).clamp_(min=floor).exp_()
-        self._sum = self._sum * (self.rest_max - shift).exp() + logits.sum(1).double()
+        before, here = (self.rest_max - shift).exp(), (highest - shift).exp()
+        self._sum = self._sum * before + added * here
         self.rest_max = largest
 
     @property
