@@ -118,7 +118,7 @@ def test_bad_places(call, corpus, tmp_path):
 def test_a_run_without_a_single_result(call, tmp_path):
     """Everything failed: that is no success, and the reasons are kept."""
     (tmp_path / "bad.jsonl").write_text('{"prompt": 3}\n{"prompt": null}\n')
-    code, out, err = call(tmp_path / "bad.jsonl", "-o", tmp_path / "run")
+    code, _, err = call(tmp_path / "bad.jsonl", "-o", tmp_path / "run")
     assert code == 2
     assert "No row could be explained" in err
     lines = (tmp_path / "run" / "failures.jsonl").read_text().splitlines()

@@ -21,6 +21,7 @@ def serve(*words):
         (["--token", "short"], "16 ASCII characters"),
         (["--port", "99999"], "Cannot listen"),
         (["-m", "/no/such/folder", "--port", "0"], "/no/such/folder"),
+        (["--port", "0", "--also", "/a/smollm2"], "another model is called smollm2"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_anything_listens(words, told):

@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 
 from iglens.model.decoder import Decoder
 from iglens.serve.access import access_to
-from iglens.serve.answering import Served
 from iglens.serve.app import Application
 from iglens.serve.limits import Limits
 from iglens.serve.run import listen
+from iglens.serve.served import Served
 
 BASE = "http://127.0.0.1:8417"
 SECRET = "/home/somebody/secret.bin"
@@ -76,8 +76,8 @@ def application(fragile, reports):
     """Makes applications, and ends their workers."""
     made = []
 
-    def make(decoder=fragile, lenses=None, access=None, **limits):
-        served = Served(decoder, lenses or {}, Limits(**limits))
+    def make(decoder=fragile, lenses=None, access=None, choices=None, **limits):
+        served = Served(decoder, lenses or {}, Limits(**limits), choices)
         rules = access or access_to("127.0.0.1", 8417)
         made.append(Application(served, rules, reports.append))
         return made[-1]

@@ -122,6 +122,23 @@ def test_somebody_who_comes_for_the_first_time_reads_what_this_is_and_runs_it(
     assert page.page.input_value("#prompt") == PROMPT
 
 
+def test_another_model_is_chosen(live, visit, fragile, tiny_folder):
+    def another():
+        return iglens.Decoder.from_pretrained(str(tiny_folder)), {}
+
+    first = fragile.info.id
+    choices = {first: lambda: (fragile, {}), tiny_folder.name: another}
+    page = visit(live(choices=choices))
+    assert page.page.input_value("[name=model]") == first
+    page.run("abc", model=tiny_folder.name, max_new_tokens="1")
+    assert page.text(".model") == tiny_folder.name
+    assert page.page.input_value("[name=model]") == tiny_folder.name
+
+
+def test_a_single_model_is_no_choice(live, visit):
+    assert visit(live()).page.locator("[name=model]").is_hidden()
+
+
 def test_the_page_shows_the_numbers_of_explain(live, visit, fragile):
     page = visit(live())
     page.run("the tale of a", target=" Paris", by="sublayer", unit="log_odds")

@@ -1,5 +1,6 @@
 """`iglens serve`: the local web application."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from .talk import quiet_libraries
 if TYPE_CHECKING:
     from ..model.decoder import Decoder
     from ..readout.lens import AbstractLens
+    from ..serve.served import Lenses, Load
 
 _NEEDED = ("fastapi", "uvicorn")
 
@@ -54,6 +56,15 @@ LensFiles = Annotated[
         rich_help_panel="What is explained",
     ),
 ]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        help="Another model that may be chosen; one is in memory at a time; "
+        "repeatable.",
+        rich_help_panel="What is explained",
+    ),
+]
 MaxTokens = Annotated[
     int, _number("--max-tokens", panel=_LIMITS, text="Tokens of a text.", min=2)
 ]
@@ -82,6 +93,7 @@ def serve_command(
     allow_host: AllowHost = None,
     open_page: Open = False,
     lens: LensFiles = None,
+    also: Also = None,
     max_tokens: MaxTokens = 512,
     max_new_tokens: MaxNewTokens = 64,
     queue: Queue = 8,
@@ -90,7 +102,7 @@ def serve_command(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Ask in a browser: a page and a JSON API on this machine, for one model.
+    """Ask in a browser: a page and a JSON API on this machine.
 
     Needs the extra `serve`. Only this machine gets in unless --expose says so.
     Prompts are not logged; Ctrl-C ends it.
@@ -107,8 +119,8 @@ def serve_command(
         port = taken.getsockname()[1]
         access = access_to(host, port, expose=expose, token=token, allow=allowed)
         decoder = loading.decoder(model, quiet=quiet)
-        from ..serve.answering import Served
         from ..serve.app import Application, loud_report, quiet_report
+        from ..serve.served import Served
 
         limits = Limits(
             tokens=max_tokens,
@@ -117,7 +129,10 @@ def serve_command(
             seconds=float(timeout),
             kept=history,
         )
-        served = Served(decoder, lenses_of(decoder, lens or []), limits)
+        lenses = lenses_of(decoder, lens or [])
+        choices = choices_of(decoder, model, also or [], lens or [], loading)
+        served = Served(decoder, lenses, limits, choices)
+        del decoder, lenses  # when another model is chosen, nobody else may hold it
         report = loud_report if debug else quiet_report
         application = Application(served, access, report)
         place = address(host, port, access)
@@ -144,6 +159,37 @@ def check_installed() -> None:
             f"`iglens serve` needs {' and '.join(missing)}: "
             'pip install "iglens[serve]".'
         )
+
+
+def choices_of(
+    decoder: "Decoder",
+    model: str | None,
+    also: list[str],
+    lens: list[Path],
+    loading: Loading,
+) -> "dict[str, Load]":
+    """Models that may be chosen, by the names that are shown; none for one alone.
+
+    Raises:
+        ArgumentError: If two would be shown under one name.
+    """
+    from ..serve.discretion import public_name
+
+    if not also:
+        return {}
+    paths = {public_name(decoder.info.id): (model, lens)}
+    for name in also:
+        shown = public_name(name)
+        if shown in paths:
+            raise ArgumentError(f"`--also` {name}: another model is called {shown}.")
+        paths[shown] = (name, [])
+
+    def load(name: str | None, files: list[Path]) -> "tuple[Decoder, Lenses]":
+        """The model, and its lenses."""
+        loaded = loading.decoder(name, quiet=True)
+        return loaded, lenses_of(loaded, files)
+
+    return {shown: partial(load, *each) for shown, each in paths.items()}
 
 
 def lenses_of(decoder: "Decoder", paths: list[Path]) -> "dict[str, AbstractLens]":

@@ -3,8 +3,8 @@
 from typing import Any
 
 from ..records import Attribution
-from .answering import Served
 from .question import Ids, Question
+from .served import Served
 
 
 def again(served: Served, question: Question, result: Attribution) -> Question:
@@ -37,7 +37,7 @@ def again(served: Served, question: Question, result: Attribution) -> Question:
         "target": target,
         "contrast": fixed(question.contrast),
         "max_new_tokens": 0,
-        "model": served.model,
+        "model": served.face.model,
     }
     usual = ("chat", "system", "special_tokens", "sample", "temperature", "top_p")
     plain = {name: Question.model_fields[name].default for name in (*usual, "seed")}

@@ -1,7 +1,6 @@
 """From a question to a result: the model's part of the server."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,37 +8,26 @@ import torch
 from ..attribution.estimator import RULES
 from ..errors import ArgumentError
 from ..explaining import Prepared, Reader, estimator_of, prepare
-from ..model.decoder import Decoder
 from ..model.generate import Sampling
 from ..readout.lens import AbstractLens
 from ..records import Attribution, Target
-from .discretion import public_name, without_folders
-from .limits import Limits
-from .question import AskedModel, Question
+from .discretion import without_folders
+from .question import Question
+from .served import Served
 from .watch import Stoppable, Watch, counted_passes
 
 _PRECISION = {None: None, "float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
-    """The model in memory, what it may be read through, and how much is taken on.
+class Answering:
+    """Answers questions with the model that is served.
 
     Attributes:
-        decoder: The model.
-        lenses: Lenses besides the plain head, by the names that requests call them.
-        limits: Bounds on every question.
+        served: The model, what it may be read through, and how much is taken on.
     """
 
-    decoder: Decoder
-    lenses: Mapping[str, AbstractLens] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
-
-    @property
-    def model(self) -> AskedModel:
-        """What a saved question remembers of the model."""
-        info = self.decoder.info
-        return AskedModel(id=public_name(info.id), weights=info.weights_sha256)
+    served: Served
 
     def answer(self, question: Question, watch: Watch) -> Attribution:
         """The result, without the names of folders of this machine.
@@ -48,13 +36,14 @@ class Served:
             IGLensError: If the question does not fit, as `iglens.explain` does.
             StoppedError: If the watch says so.
         """
+        self.served.use(question.model, watch)
         watch.tell("reading the prompt")
-        reader = self._reader(question).check(self.decoder)
+        reader = self._reader(question).check(self.served.decoder)
         with Stoppable(watch):
             asked = self._prepared(question, watch)
             watch.tell(f"reading {len(asked.trace.positions)} positions at every layer")
             result = reader.of(
-                self.decoder,
+                self.served.decoder,
                 asked,
                 diagnostics=question.diagnostics,
                 strict=question.strict,
@@ -78,9 +67,9 @@ class Served:
         """A lens by its name, and never by a file's."""
         if name == "logit":
             return name
-        if name in self.lenses:
-            return self.lenses[name]
-        known = ", ".join(["logit", *self.lenses])
+        if name in self.served.lenses:
+            return self.served.lenses[name]
+        known = ", ".join(["logit", *self.served.lenses])
         raise ArgumentError(f"`lens` is {name!r}; this server has {known}.")
 
     def _prepared(self, question: Question, watch: Watch) -> Prepared:
@@ -94,9 +83,9 @@ class Served:
             else:
                 watch.tell("running the text", new + 1 if new else None, new + 2)
 
-        with counted_passes(self.decoder.model, tell):
+        with counted_passes(self.served.decoder.model, tell):
             return prepare(
-                self.decoder, **given, layers=question.layers, by=question.by
+                self.served.decoder, **given, layers=question.layers, by=question.by
             )
 
     def _generates(self, question: Question) -> bool:
@@ -108,13 +97,12 @@ class Served:
         """Arguments of `prepare`, within the limits.
 
         Raises:
-            ArgumentError: If they are not, or the question is of another model.
+            ArgumentError: If they are not.
         """
-        self._check_model(question)
-        if question.max_new_tokens > self.limits.new_tokens:
+        if question.max_new_tokens > self.served.limits.new_tokens:
             raise ArgumentError(
                 f"`max_new_tokens` is {question.max_new_tokens}; this server generates "
-                f"at most {self.limits.new_tokens}."
+                f"at most {self.served.limits.new_tokens}."
             )
         prompt: Any = question.prompt
         if isinstance(prompt, list):
@@ -124,10 +112,10 @@ class Served:
             "system": question.system,
             "special_tokens": question.special_tokens,
         }
-        ids = self.decoder.encode(prompt, **words)
+        ids = self.served.decoder.encode(prompt, **words)
         n_tokens = len(ids)
-        if question.answer is not None and self.decoder.labels is None:
-            n_tokens += len(self.decoder.encode_answer(ids, question.answer))
+        if question.answer is not None and self.served.decoder.labels is None:
+            n_tokens += len(self.served.decoder.encode_answer(ids, question.answer))
         self._check_length(n_tokens)
         return {
             "prompt": prompt,
@@ -140,24 +128,13 @@ class Served:
             **words,
         }
 
-    def _check_model(self, question: Question) -> None:
-        """Refuse a saved question of another model: its token ids mean other texts."""
-        asked, here = question.model, self.model
-        if asked is None or (asked.weights or asked.id) == (here.weights or here.id):
-            return
-        raise ArgumentError(
-            f"This question was asked of {asked.id}; here runs {here.id}, or other "
-            "weights of that name, to which the same token ids may be another text. "
-            "Start the server with the other model, or type the prompt anew."
-        )
-
     def _check_length(self, n_tokens: int) -> None:
         """Refuse a text that takes too long."""
-        if n_tokens > self.limits.tokens:
+        most = self.served.limits.tokens
+        if n_tokens > most:
             raise ArgumentError(
-                f"The text has {n_tokens} tokens; this server takes at most "
-                f"{self.limits.tokens}. Shorten it, or start `iglens serve` with a "
-                "larger `--max-tokens`."
+                f"The text has {n_tokens} tokens; this server takes at most {most}. "
+                "Shorten it, or start `iglens serve` with a larger `--max-tokens`."
             )
 
     def _targets(self, target: Any) -> Any:
@@ -170,7 +147,7 @@ class Served:
         """One of them; ids in a list are a set."""
         if not isinstance(item, list):
             return item
-        parts = [self.decoder.target(token) for token in dict.fromkeys(item)]
+        parts = [self.served.decoder.target(token) for token in dict.fromkeys(item)]
         ids = tuple(part.ids[0] for part in parts)
         return Target(ids, "|".join(part.text for part in parts))
 

@@ -10,13 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from ..attribution import BASELINES
-from .answering import Served
 from .failure import Failure
-from .form import can_chat
 from .formats import MEDIA, all_formats, result_bytes
 from .guard import failed
 from .job import Job
 from .question import Question
+from .served import Served
 from .shelf import Kept, Shelf
 from .worker import Worker
 
@@ -201,17 +200,18 @@ def entry(kept: Kept) -> dict[str, Any]:
 
 def about(served: Served) -> dict[str, Any]:
     """The model and its choices."""
-    decoder, limits = served.decoder, served.limits
+    face, limits = served.face, served.limits
     return {
         "model": {
-            **served.model.model_dump(),
-            "architecture": decoder.info.architecture,
-            "n_layers": decoder.n_layers,
-            "vocab_size": decoder.info.vocab_size,
-            "labels": decoder.labels is not None,
-            "chat": can_chat(served),
+            **face.model.model_dump(),
+            "architecture": face.architecture,
+            "n_layers": face.n_layers,
+            "vocab_size": face.vocab_size,
+            "labels": face.labels,
+            "chat": face.chat,
         },
-        "lenses": ["logit", *served.lenses],
+        "models": served.models,
+        "lenses": face.lenses,
         "baselines": [*BASELINES, "prompt:TEXT"],
         "limits": {
             "tokens": limits.tokens,

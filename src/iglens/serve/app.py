@@ -14,12 +14,13 @@ from .. import __version__
 from ..errors import IGLensError
 from .access import Access
 from .answered import again, in_words
-from .answering import Served
+from .answering import Answering
 from .api import api_routes
 from .failure import CRASHED, Failure, of_error, of_invalid
 from .guard import Guard, failed
 from .pages import page_routes
 from .question import Question
+from .served import Served
 from .shelf import Kept, Shelf
 from .watch import Watch
 from .worker import FullError, Worker
@@ -66,7 +67,7 @@ class Application:
     def _answer(self, question: Question, watch: Watch) -> str:
         """Answer a question and remember it."""
         served = self._served
-        result = served.answer(question, watch)
+        result = Answering(served).answer(question, watch)
         fixed = again(served, question, result)
         asked, text = in_words(served, question)
         return self.shelf.put(Kept(asked, fixed, text, result))

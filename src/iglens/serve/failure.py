@@ -8,6 +8,7 @@ from ..errors import (
     ArgumentError,
     ArgumentTypeError,
     FidelityError,
+    ModelLoadError,
     NonFiniteError,
     UnsupportedModelError,
 )
@@ -45,6 +46,12 @@ CRASHED = Failure(
     "The computation broke off inside the server and nothing of it is left. Ask again, "
     "or ask something smaller; the server's terminal names the kind of error.",
 )
+NOT_LOADED = Failure(
+    503,
+    "unavailable",
+    "This model cannot be loaded here now; whoever runs the server sees why. Choose "
+    "another one.",
+)
 NO_MEMORY = Failure(
     500,
     "no_memory",
@@ -64,7 +71,7 @@ def of_error(error: BaseException) -> Failure:
     told = isinstance(error, UnsupportedModelError) and error.__cause__ is None
     if told or isinstance(error, _REFUSALS):
         return Failure(422, type(error).__name__, " ".join(str(error).split()))
-    return CRASHED
+    return NOT_LOADED if isinstance(error, ModelLoadError) else CRASHED
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

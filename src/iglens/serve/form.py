@@ -9,8 +9,8 @@ from typing import Any
 from ..attribution import BASELINES
 from ..attribution.path import LEVELS
 from ..records import UNITS
-from .answering import Served
 from .question import Question
+from .served import Served
 
 EXAMPLE = "The capital of France is"
 """What stands in an empty form, to be run by one click."""
@@ -38,7 +38,7 @@ def form(served: Served, asked: Question | None, text: str) -> str:
         asked: The question that is shown; None for an empty form.
         text: The prompt to show.
     """
-    labels = served.decoder.labels is not None
+    labels = served.face.labels
     question = asked or Question(prompt=EXAMPLE)
     start, other = _baseline(question.baseline)
     slots: dict[str, Any] = {
@@ -55,25 +55,22 @@ def form(served: Served, asked: Question | None, text: str) -> str:
         "top": question.top,
         "baseline": _options([*BASELINES, "prompt"], start),
         "other": escape(other),
-        "lens": _options(["logit", *served.lenses], question.lens),
+        "lens": _options(served.face.lenses, question.lens),
         "system": _value(question.system),
         "chat": _checked(question.chat),
         "sample": _checked(question.sample),
         "temperature": question.temperature,
         "top_p": question.top_p,
         "seed": question.seed,
-        "no_chat": "" if can_chat(served) else " hidden",
+        "no_chat": "" if served.face.chat else " hidden",
+        "model": _options(served.models, served.face.model.id),
+        "no_model": "" if len(served.models) > 1 else " hidden",
         "no_words": " hidden" if labels else "",
         "target_name": "Label" if labels else "Next token",
         "tokens": served.limits.tokens,
     }
     assert set(_UNITS) == set(UNITS)  # else a unit could not be chosen
     return _template().format(**slots)
-
-
-def can_chat(served: Served) -> bool:
-    """Whether the tokenizer has a chat template."""
-    return bool(getattr(served.decoder.tokenizer, "chat_template", None))
 
 
 @cache

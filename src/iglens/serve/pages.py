@@ -14,12 +14,12 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from ..report.page.document import asset, bundle, page_parts, safe
 from ..report.text import model_name
 from ..report.visible import marked
-from .answering import Served
 from .api import permalink
 from .examples import EXAMPLES, Example
-from .form import EXAMPLE, can_chat, form
+from .form import EXAMPLE, form
 from .formats import all_formats
 from .reference import reference
+from .served import Served
 from .shelf import Kept, Shelf
 
 _INTRO = """<h1>At which layer does a word become readable?</h1>
@@ -107,12 +107,12 @@ def page_routes(served: Served, shelf: Shelf, app: FastAPI) -> APIRouter:
 
 def _name(served: Served) -> str:
     """The model's name, for titles."""
-    return safe(model_name(served.model.id))
+    return safe(model_name(served.face.model.id))
 
 
 def _examples(served: Served) -> str:
     """Questions to try, for an empty page."""
-    known = [one for one in EXAMPLES if not one.chat or can_chat(served)]
+    known = [one for one in EXAMPLES if not one.chat or served.face.chat]
     buttons = "".join(
         f'<li><button type="button" class="try" data-question="{escape(_json(one))}">'
         f"{safe(one.text)}<span>{safe(one.shows)}</span></button></li>"

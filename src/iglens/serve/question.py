@@ -158,5 +158,7 @@ class Question(_Strict):
         description="true to refuse what cannot be verified, false to flag it",
     )
     model: AskedModel | None = Field(
-        default=None, description="the model it was asked of; another one is refused"
+        default=None,
+        description="the model to ask, by its name; of a saved question the one it was "
+        "asked of, by its weights, too. None for the one in memory",
     )

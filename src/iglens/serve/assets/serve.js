@@ -28,6 +28,7 @@ addEventListener("DOMContentLoaded", () => {
   const value = (name) => form.elements[name].value;
   function question() {
     const asked = { prompt: value("prompt") };
+    if (form.elements.model.options.length > 1) asked.model = { id: value("model") };
     for (const name of ["by", "positions", "layers", "lens"]) asked[name] = value(name);
     for (const name of ["answer", "contrast", "system", "unit"]) if (value(name)) asked[name] = value(name);
     for (const name of ["max_new_tokens", "top"]) asked[name] = number(name);
@@ -116,7 +117,9 @@ addEventListener("DOMContentLoaded", () => {
     if (event.key === "Escape" && running) running.abort();
   });
   for (const button of document.querySelectorAll(".try")) button.onclick = () => {
+    const chosen = value("model");
     form.reset();
+    form.elements.model.value = chosen;
     for (const [name, given] of Object.entries(JSON.parse(button.dataset.question))) {
       const field = form.elements[name];
       if (typeof given === "boolean") field.checked = given;
