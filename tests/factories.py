@@ -84,6 +84,7 @@ def make_attribution(
         credits=credits,
         writes=writes,
         top1=rng.random((rows, n_points)) < 0.5,
+        pruned=np.zeros((rows, n_points), bool),
         model_value=levels[:, -1] + rng.normal(size=rows) * 1e-4,
         fidelity=rng.random(rows) * 1e-6,
         log_fidelity=rng.random(rows) * 1e-6,

@@ -10,8 +10,8 @@ from ..readout import AbstractReadout
 from ..records import Attribution, Unit
 from ..trace import Trace
 from .components import certificate_flags, components
-from .estimator import AbstractEstimator
-from .fold import check_estimator, folded
+from .estimator import AbstractEstimator, Observed
+from .fold import check_estimator, folded, side_by_side
 from .opened import Named
 from .path import Level, Path
 from .reading import PathReading, read_paths
@@ -35,6 +35,7 @@ class Asked:
     unit: Unit
     estimator: AbstractEstimator
     diagnostics: bool | None
+    tolerance: float
     precision: torch.dtype | None
     strict: bool
     memory_budget: int
@@ -50,28 +51,43 @@ class Asked:
             path, every, self.unit, strict=self.strict, memory_budget=budget
         )
         readout = self._readout(path.trace)
+        diagnosed = self._diagnosed(path.trace, len(every.targets))
+        pruned_below = self._pruned_below(path, diagnosed=diagnosed)
         read = read_paths(
             path,
             every,
             readout,
             self.unit,
             self.estimator,
-            diagnostics=self._diagnosed(path.trace, len(every.targets)),
+            diagnostics=diagnosed,
+            tolerance=pruned_below,
             memory_budget=budget,
         )
         return [
-            self._one(own, few, read.at(at), verdict.at(at))
+            self._one(own, few, read.at(at), verdict.at(at), pruned_below)
             for own, few, at in zip(paths, rows, together.rows_of, strict=True)
         ]
 
     def _one(
-        self, path: Path, rows: Rows, read: PathReading, verdict: Verdict
+        self,
+        path: Path,
+        rows: Rows,
+        read: PathReading,
+        verdict: Verdict,
+        pruned_below: float,
     ) -> Attribution:
         """The record of one text, and what is inside its segments if asked for."""
         reading = folded(path, read)
         trace = replace(path.trace, readout=self._readout(path.trace))
         found = record_of(
-            trace, path, rows, reading, verdict, self.unit, self.estimator
+            trace,
+            path,
+            rows,
+            reading,
+            verdict,
+            self.unit,
+            self.estimator,
+            pruned_below=pruned_below,
         )
         if self.by in ("layer", "sublayer") and self.directions is None:
             return found
@@ -94,6 +110,24 @@ class Asked:
         if self.precision is None:
             return trace.readout
         return trace.readout.with_precision(self.precision)
+
+    def _pruned_below(self, path: Path, *, diagnosed: bool) -> float:
+        """The tolerance that applies: 0 where levels must be exact everywhere.
+
+        Ranks and divergences need whole rows; shares inside segments, orders of parts
+        that stand side by side and what a lens changes are differences of levels that
+        may all be small; slopes and logarithms of bounds are no bounds of much.
+        """
+        exact = (
+            diagnosed
+            or self.unit != "probability"
+            or self.by not in ("layer", "sublayer")
+            or self.directions is not None
+            or path.lens is not None
+            or not isinstance(self.estimator, Observed)
+            or any(side_by_side(block) for block in path.blocks)
+        )
+        return 0.0 if exact else self.tolerance
 
     def _diagnosed(self, trace: Trace, n_rows: int) -> bool:
         """Whether ranks, divergences and top tokens are read.

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import ArgumentError
-from ..readout import MEMORY_BUDGET
+from ..readout import MEMORY_BUDGET, TOLERANCE
 from ..readout.lens import AbstractLens
 from ..readout.measure import meaningful_unit
+from ..readout.pruning import check_tolerance
 from ..records import Attribution, Unit, check_unit
 from ..trace import Trace
 from .asked import Asked
@@ -32,6 +33,7 @@ def attribute(
     unit: Unit | None = None,
     estimator: AbstractEstimator | None = None,
     diagnostics: bool | None = None,
+    tolerance: float = TOLERANCE,
     precision: torch.dtype | None = None,
     strict: bool = True,
     memory_budget: int = MEMORY_BUDGET,
@@ -65,12 +67,16 @@ def attribute(
         estimator: `Observed()` (default) or `Gradient(n_steps, rule)`.
         diagnostics: Whether to read ranks, divergences and top tokens; None for up
             to 64 rows.
+        tolerance: Probability below which a point may be finished early, which takes
+            no diagnostics, the observed estimator and hundreds of states. Its level is
+            then an upper bound (`Attribution.pruned`) and the true one between 0 and
+            that. Credits add up as ever. 0 reads every point in full.
         precision: Dtype of the readout; None for float32, or float64 if the model
             computes in that.
         strict: Refuse states that are not finite, and a readout that is not the
             model's own, instead of flagging them.
         memory_budget: Bytes that reading may hold. Changes memory and speed, not the
-            result beyond rounding.
+            result beyond rounding and `tolerance`.
 
     Returns:
         One row per (position, target), in NumPy.
@@ -95,6 +101,7 @@ def attribute(
         unit=unit,
         estimator=estimator,
         diagnostics=diagnostics,
+        tolerance=tolerance,
         precision=precision,
         strict=strict,
         memory_budget=memory_budget,
@@ -115,13 +122,15 @@ def attribute_many(
     unit: Unit | None = None,
     estimator: AbstractEstimator | None = None,
     diagnostics: bool | None = None,
+    tolerance: float = TOLERANCE,
     precision: torch.dtype | None = None,
     strict: bool = True,
     memory_budget: int = MEMORY_BUDGET,
 ) -> list[Attribution]:
     """What `attribute` gives of one text after the other, read in one pass.
 
-    Equals that within rounding. Below whole layers texts are read one by one.
+    Equals that within rounding and `tolerance`. Below whole layers texts are read one
+    by one.
 
     Args:
         traces: Texts of one decoder, traced at the same layers.
@@ -135,6 +144,7 @@ def attribute_many(
         unit: Unit of levels and credits.
         estimator: The rule of credit.
         diagnostics: Whether to read ranks; None for up to 64 rows in all.
+        tolerance: Probability below which points may be finished early; 0 for none.
         precision: Dtype of the readout.
         strict: Refuse all of them if one cannot be relied on.
         memory_budget: Bytes that reading may hold.
@@ -146,6 +156,7 @@ def attribute_many(
         check_unit(unit)
     check_top(top)
     check_level(by)
+    check_tolerance(tolerance)
     traces = list(traces)
     starts = [*(baselines or ["embedding"] * len(traces))]
     if not len(traces) == len(targets) == len(starts) or not traces:
@@ -166,6 +177,7 @@ def attribute_many(
         meaningful_unit(unit, traces[0].measure, traces[0].readout.vocab_size),
         estimator or Observed(),
         diagnostics,
+        float(tolerance),
         precision,
         strict,
         memory_budget,

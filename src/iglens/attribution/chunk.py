@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -62,6 +63,21 @@ class Chunk:
     def whole(self) -> tuple[int, ...]:
         """Rows that explain a scalar of the whole distribution."""
         return tuple(i for i, target in enumerate(self.targets) if not target.of_tokens)
+
+    @property
+    def prunable(self) -> Bool[Tensor, " all"]:
+        """Points that may be finished early where they are certified to be small.
+
+        None at the ends of paths, and none of a contrast or a scalar of the whole
+        distribution, nor of what else is read from the same states.
+        """
+        whole = torch.zeros_like(self.against[:, 0])
+        whole[list(self.whole)] = True
+        exact = torch.zeros_like(self.tokens[:, 0], dtype=torch.bool)
+        exact[self.place[whole | self.against.any(1)]] = True
+        inner = torch.ones_like(self.states[:, 0, 0], dtype=torch.bool)
+        inner[[0, -1]] = False
+        return (inner[:, None] & ~exact).flatten()
 
     def of_rows(self, values: Tensor) -> Tensor:
         """Values of all states, picked for the result rows: points x rows x …."""

@@ -22,7 +22,7 @@ def folded(path: Path, reading: PathReading) -> PathReading:
     Points between parts that stand side by side are no states: they have no rank, no
     divergence and no top tokens.
     """
-    if not any(_side_by_side(block) for block in path.blocks):
+    if not any(side_by_side(block) for block in path.blocks):
         return reading
     kept, made = _points(path)
     levels, starts = reading.levels[:, kept], reading.starts[:, np.array(kept[1:]) - 1]
@@ -54,7 +54,7 @@ def check_estimator(path: Path, by: str, estimator: AbstractEstimator) -> None:
             "close on the observed credits. Leave the estimator out."
         )
     for block in path.blocks:
-        if _side_by_side(block):
+        if side_by_side(block):
             raise ArgumentError(
                 f"The parts of block {block.layer} stand side by side, and the "
                 "gradient estimator follows one line. Use the observed estimator, or "
@@ -62,7 +62,7 @@ def check_estimator(path: Path, by: str, estimator: AbstractEstimator) -> None:
             )
 
 
-def _side_by_side(block: Block) -> bool:
+def side_by_side(block: Block) -> bool:
     """Whether the parts of a block are added in all orders."""
     return block.parts is not None and block.parts.kind == "parallel"
 
@@ -76,7 +76,7 @@ def _points(path: Path) -> tuple[list[int], list[tuple[Block, int]]]:
     """
     kept, made = [0], []
     for block in path.blocks:
-        if block.parts is not None and _side_by_side(block):
+        if block.parts is not None and side_by_side(block):
             made.append((block, len(kept)))
             kept += [block.start + 1] * (len(block.parts.names) - 1)
         else:
@@ -111,6 +111,7 @@ def _of_states(
         no_state[first : first + len(block.parts.names) - 1] = True
     nothing = {
         "top1": False,
+        "pruned": False,
         "rank": 0,
         "kl": np.nan,
         "top_ids": -1,

@@ -62,6 +62,7 @@ def interaction(
         lens=lens,
         unit=unit,
         diagnostics=False,
+        tolerance=0.0,  # its levels are compared with others
         precision=precision,
         strict=strict,
         memory_budget=memory_budget,

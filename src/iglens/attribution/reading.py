@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..readout import AbstractReadout, TokenLogits, read
 from ..readout.observers import Divergence, Entropy, Rank, Top
+from ..readout.pruning import Pruner
 from ..readout.streamed import Observer
 from ..readout.target import leads, token_level
 from ..records import Unit
@@ -32,6 +33,7 @@ class PathReading:
         starts: Its level where each segment starts, through the map of the layer the
             segment ends at: without a lens, the level of the point before.
         top1: Whether the target is the arg-max; the lowest id wins a tie.
+        pruned: Whether the level is an upper bound, certified below the tolerance.
         slopes: The estimator's sum over each segment; zero for the observed one.
         rank: Place of the target, 1 the most probable; 0 where not computed.
         kl: Divergence of each point from the final distribution; NaN if not computed.
@@ -42,6 +44,7 @@ class PathReading:
     levels: Float[np.ndarray, "rows points"]
     starts: Float[np.ndarray, "rows segments"]
     top1: Bool[np.ndarray, "rows points"]
+    pruned: Bool[np.ndarray, "rows points"]
     slopes: Float[np.ndarray, "rows segments"]
     rank: Int[np.ndarray, "rows points"]
     kl: Float[np.ndarray, "rows points"]
@@ -62,11 +65,20 @@ def read_paths(
     estimator: AbstractEstimator,
     *,
     diagnostics: bool,
+    tolerance: float = 0.0,
     memory_budget: int,
 ) -> PathReading:
-    """Read every point of every row, in as few streamed passes as memory allows."""
+    """Read every point of every row, in as few streamed passes as memory allows.
+
+    Points between the baseline and the final one whose probability is certified to be
+    below the tolerance are finished early; which tokens prove it is learned in the
+    first pass.
+    """
+    pruner = Pruner(readout, tolerance, memory_budget)
     pieces = [
-        _ChunkReader(chunk, readout, unit, memory_budget).read(estimator, diagnostics)
+        _ChunkReader(chunk, readout, unit, memory_budget, pruner).read(
+            estimator, diagnostics
+        )
         for chunk in chunks(path, rows, points_at_once(readout, memory_budget))
     ]
     fields = PathReading.__dataclass_fields__
@@ -83,6 +95,7 @@ class _ChunkReader:
     readout: AbstractReadout
     unit: Unit
     memory_budget: int
+    pruner: Pruner
 
     def read(self, estimator: AbstractEstimator, diagnostics: bool) -> PathReading:
         """Read once; slopes take further passes, one per node of the rule."""
@@ -95,7 +108,11 @@ class _ChunkReader:
         diverging = diagnostics or "kl" in chunk.of_kind
         observers += [divergence] if diverging else []
         observers += [spread] if "entropy" in chunk.of_kind else []
-        found = self._read(chunk.flat_states, tokens, observers)
+        if observers:
+            found = self._read(chunk.flat_states, tokens, observers)
+            pruned = torch.zeros_like(found.rest, dtype=torch.bool)
+        else:
+            found, pruned = self.pruner.read(chunk.flat_states, tokens, chunk.prunable)
         total = found.log_normaliser
         kl = torch.full_like(total, torch.nan)
         if diverging:
@@ -110,6 +127,7 @@ class _ChunkReader:
             levels=_rows_first(levels),
             starts=_rows_first(levels[:-1] if chunk.starts is None else self._starts()),
             top1=_rows_first(self._leads(found)),
+            pruned=_rows_first(chunk.of_rows(pruned)),
             slopes=_rows_first(
                 segment_slopes(
                     chunk, self.readout, self.unit, estimator, self.memory_budget

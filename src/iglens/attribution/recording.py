@@ -21,6 +21,8 @@ def record_of(
     verdict: Verdict,
     unit: Unit,
     estimator: AbstractEstimator,
+    *,
+    pruned_below: float = 0.0,
 ) -> Attribution:
     """The arrays with their names, units, certificates and warnings."""
     finite = np.isfinite(reading.levels)
@@ -40,6 +42,7 @@ def record_of(
         levels=reading.levels,
         credits=np.where(np.isnan(steps), np.nan, credits),
         writes=np.where(np.isfinite(writes), writes if observed else np.nan, np.nan),
+        pruned=reading.pruned,
         top1=reading.top1 & (trace.measure == "total_variation"),
         model_value=verdict.model_value,
         fidelity=verdict.fidelity,
@@ -54,7 +57,7 @@ def record_of(
         estimator=estimator.name,
         lens="logit" if path.lens is None else path.lens.name,
         noise_floor=noise,
-        readout=readout_info(trace, verdict),
+        readout=readout_info(trace, verdict, pruned_below),
         provenance=trace.provenance,
         flags=(
             *verdict.flags,
@@ -76,7 +79,9 @@ def _noise(trace: Trace, rows: Rows, unit: Unit) -> Float[np.ndarray, " rows"]:
     return np.array([trace.noise.of(target, unit, size) for target in rows.targets])
 
 
-def readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
+def readout_info(
+    trace: Trace, verdict: Verdict, pruned_below: float = 0.0
+) -> ReadoutInfo:
     """How the levels were read."""
     return ReadoutInfo(
         kind=trace.readout.kind,
@@ -85,4 +90,5 @@ def readout_info(trace: Trace, verdict: Verdict) -> ReadoutInfo:
         tolerance=trace.tolerance.of(trace.measure),
         power=float(np.fmax(verdict.power, trace.power)),
         measure=trace.measure,
+        pruned_below=pruned_below,
     )

@@ -35,6 +35,7 @@ _UNUSED = {
     "rule": "the gate path is integrated until it is certified",
     "top": "gates are of blocks and sublayers, all of which are shown",
     "diagnostics": "the gate path reads no states on the way",
+    "tolerance": "the gate path reads no states on the way",
     "sensitivity": "the gate path has one start, the embedding",
     "rivals": "flows between tokens are along the path of blocks",
     "promotion": "promotion is along the path of blocks",

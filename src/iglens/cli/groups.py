@@ -101,6 +101,7 @@ class Read:
     rule: o.Rule = "midpoint"
     precision: o.Precision = None
     diagnostics: o.Diagnostics = None
+    tolerance: o.Tolerance = 2.0**-24
     strict: o.Strict = True
 
     @property
@@ -121,6 +122,7 @@ class Read:
             parse_precision(self.precision),
             by=parse_by(self.by),
             top=self.top,
+            tolerance=self.tolerance,
         )
 
 

@@ -147,6 +147,13 @@ Diagnostics = Annotated[
         help="Ranks, lens divergence, top tokens; default: up to 64 rows.",
     ),
 ]
+Tolerance = Annotated[
+    float,
+    _output(
+        help="Probability below which points may be finished early, shown as such; "
+        "0: none."
+    ),
+]
 Quiet = Annotated[bool, _output("--quiet", help="No talk.")]
 ShowProfile = Annotated[bool, _output("--profile", help="Say where the time went.")]
 Debug = Annotated[bool, _output("--debug", help="Show tracebacks.")]

@@ -171,6 +171,7 @@ class Job:
             "lens_sha256": None if lens is None else weights_sha256(lens),
             "estimator": reader.estimator.name,
             "precision": None if precision is None else str(precision),
+            "tolerance": float(reader.tolerance),
             "by": reader.by,
             "top": reader.top,
             "strict": self.strict,

@@ -12,6 +12,7 @@ from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.generate import Sampling
 from ..model.text import Prompt
+from ..readout import TOLERANCE
 from ..readout.lens import AbstractLens
 from ..records import Attribution, Target, Unit
 from .plan import TargetLike, prepare
@@ -42,6 +43,7 @@ def explain(
     system: str | None = None,
     special_tokens: bool = True,
     diagnostics: bool | None = None,
+    tolerance: float = TOLERANCE,
     precision: torch.dtype | None = None,
     strict: bool = True,
 ) -> Attribution:
@@ -83,6 +85,8 @@ def explain(
         system: System message of the chat.
         special_tokens: Let the tokenizer add what it adds to a text.
         diagnostics: Ranks, lens divergence and top tokens; None for up to 64 rows.
+        tolerance: Probability below which points may be finished early, with an upper
+            bound for a level; 0 reads all in full. See `iglens.attribute`.
         precision: Dtype of the readout, `torch.float64` for more than float32.
         strict: Refuse what cannot be verified instead of flagging it.
 
@@ -103,7 +107,16 @@ def explain(
         ((1, 2), [1, 2])
     """
     rule_of_credit = estimator_of(estimator, n_steps, rule)
-    reader = Reader(unit, baseline, lens, rule_of_credit, precision, by=by, top=top)
+    reader = Reader(
+        unit,
+        baseline,
+        lens,
+        rule_of_credit,
+        precision,
+        by=by,
+        top=top,
+        tolerance=tolerance,
+    )
     reader = reader.check(decoder)  # before the model runs
     asked = prepare(
         decoder,

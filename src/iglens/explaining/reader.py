@@ -23,7 +23,9 @@ from ..attribution.rows import Explained, Targets
 from ..errors import ArgumentError
 from ..model.decoder import Decoder
 from ..model.weights import weights_sha256
+from ..readout import TOLERANCE
 from ..readout.lens import AbstractLens
+from ..readout.pruning import check_tolerance
 from ..records import Attribution, Flow, Promotion, Target, Unit, check_unit
 from ..records.ensemble import Sensitivity
 from ..records.interaction import Interaction
@@ -46,6 +48,7 @@ class Reader:
         lens_path: File or folder the lens was read from; None if it was none.
         by: How far down credits go; the trace must have been made for it.
         top: Parts to keep per row and segment below "sublayer"; None for all.
+        tolerance: Probability below which points may be finished early; 0 for none.
     """
 
     unit: Unit | None = None
@@ -56,6 +59,7 @@ class Reader:
     lens_path: Path | None = None
     by: Level = "layer"
     top: int | None = None
+    tolerance: float = TOLERANCE
 
     def check(self, decoder: Decoder) -> "Reader":
         """The same with its lens loaded; whatever cannot be is refused here.
@@ -67,6 +71,7 @@ class Reader:
             check_unit(self.unit)
         check_level(self.by)
         check_top(self.top)
+        check_tolerance(self.tolerance)
         unit = decoder.unit(self.unit)
         check_start(self.baseline)
         if isinstance(self.lens, AbstractLens):
@@ -97,6 +102,7 @@ class Reader:
             unit=ready.unit,
             estimator=ready.estimator,
             diagnostics=diagnostics,
+            tolerance=ready.tolerance,
             precision=ready.precision,
             strict=strict,
         )
@@ -136,6 +142,7 @@ class Reader:
             unit=ready.unit,
             estimator=ready.estimator,
             diagnostics=diagnostics,
+            tolerance=ready.tolerance,
             precision=ready.precision,
             strict=strict,
         )
@@ -156,6 +163,7 @@ class Reader:
             unit=ready.unit,
             estimator=ready.estimator,
             diagnostics=False,
+            tolerance=0.0,  # what moves is to be rounding alone
             precision=ready.precision,
         )
 

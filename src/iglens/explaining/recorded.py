@@ -96,6 +96,7 @@ def recorded_reader(
         estimator=_estimator(result.estimator),
         precision=getattr(torch, result.readout.dtype),
         by=recorded_level(result),
+        tolerance=result.readout.pruned_below,
     )
 
 

@@ -39,13 +39,18 @@ class Attribution:
         positions: Index of the predicted token; it may equal the length of the text.
         targets: What is explained, one per row.
         segments: The steps of the path, named after the layer they end at.
-        levels: The target's level at every point, in the row's unit.
+        levels: The target's level at every point, in the row's unit; an upper bound
+            where it was `pruned`.
         credits: What each segment added, in the row's unit; NaN next to a level that
             is not finite.
         writes: The part of each credit that the block wrote: the change of level from
             the segment's start to its end, both read through the map of the layer it
             ends at. All of it without a lens; NaN for the gradient estimator.
         top1: Whether the target is the readout's arg-max (lowest id wins a tie).
+        pruned: Whether the level is an upper bound, certified below the tolerance
+            (`readout.pruned_below`): the true one is between 0 and that. Never so at
+            the baseline and the final point. Depths and churn move by at most the
+            tolerance at each such point.
         model_value: The target's level in the model's own output, in `unit`.
         fidelity: Total variation between the readout of the last state, in the
             model's own dtype, and the model's own distribution; NaN if unknown. Where
@@ -81,6 +86,7 @@ class Attribution:
     credits: Float[np.ndarray, "rows segments"]
     writes: Float[np.ndarray, "rows segments"]
     top1: Bool[np.ndarray, "rows points"]
+    pruned: Bool[np.ndarray, "rows points"]
     model_value: Float[np.ndarray, " rows"]
     fidelity: Float[np.ndarray, " rows"]
     log_fidelity: Float[np.ndarray, " rows"]
@@ -134,6 +140,16 @@ class Attribution:
     def translations(self) -> Float[np.ndarray, "rows segments"]:
         """The part of each credit that the lens changed: credits minus writes."""
         return self.credits - self.writes
+
+    @property
+    def unsigned(self) -> Bool[np.ndarray, "rows segments"]:
+        """Credits that cannot be told from 0: next to a pruned point, both ends small.
+
+        Below `readout.pruned_below` in size, and of either sign.
+        """
+        small = self.pruned | (self.levels < self.readout.pruned_below)
+        beside = self.pruned[:, :-1] | self.pruned[:, 1:]
+        return beside & small[:, :-1] & small[:, 1:]
 
     @property
     def completeness(self) -> Float[np.ndarray, " rows"]:

@@ -45,6 +45,8 @@ class ReadoutInfo:
         measure: What fidelity and tolerance are: "total_variation" between the two
             distributions, or the largest difference of a "logit" where the logits are
             of none (a reward, labels that do not exclude each other).
+        pruned_below: Probability below which points could be finished early with an
+            upper bound; 0 where every level was read in full.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class ReadoutInfo:
     tolerance: float
     power: float
     measure: str = "total_variation"
+    pruned_below: float = 0.0
 
 
 @dataclass(frozen=True)

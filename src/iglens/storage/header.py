@@ -131,6 +131,9 @@ def _readout(entry: Fields) -> ReadoutInfo:
         tolerance=entry.number("tolerance"),
         power=entry.number("power"),
         measure=entry.text("measure") if "measure" in entry.values else _USUAL,
+        pruned_below=entry.number("pruned_below")
+        if "pruned_below" in entry.values
+        else 0.0,
     )
 
 

@@ -78,6 +78,7 @@ def attribution_to_json(attribution: Attribution) -> dict[str, Any]:
         **{name: nulled(getattr(attribution, name)) for name in _NUMBERS},
         "rank": [[r or None for r in row] for row in attribution.rank.tolist()],
         "top1": attribution.top1.tolist(),
+        "pruned": attribution.pruned.tolist(),
         "top_tokens": _top_tokens(attribution),
         "depths": [_depths(row) for row in attribution.depths],
         "churn": [row.churn for row in attribution.depths],

@@ -72,6 +72,9 @@ def _arrays(fields: Fields) -> dict[str, Any]:
         "writes": fields.floats("writes", segments),
         "noise_floor": fields.floats("noise_floor", rows),
         "top1": fields.booleans("top1", points),
+        "pruned": fields.booleans("pruned", points)
+        if "pruned" in fields.values
+        else np.zeros(points, bool),  # before there was pruning
         "model_value": fields.floats("model_value", rows),
         "fidelity": fields.floats("fidelity", rows),
         "log_fidelity": fields.floats("log_fidelity", rows),

@@ -24,6 +24,7 @@ KEY = "iglens"
 
 _TOLERANCE, _POWER = "readout.tolerance", "readout.power"
 _TENSORS = {*ARRAYS, _TOLERANCE, _POWER}
+_LATER = "pruned"
 
 
 def safetensors_bytes(attribution: Attribution) -> bytes:
@@ -59,6 +60,8 @@ def from_safetensors_bytes(data: bytes) -> Attribution:
         raise ArtifactError(f"it is not whole or not safetensors ({error})") from error
     fields = Fields(_metadata(data))
     check_schema(fields)
+    if _LATER not in tensors and "top1" in tensors:  # before there was pruning
+        tensors[_LATER] = np.zeros_like(tensors["top1"])
     if missing := sorted(_TENSORS - set(tensors)):
         raise ArtifactError(f"the array `{missing[0]}` is missing")
     try:

@@ -15,6 +15,7 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "credits": ("f", ("rows", "segments")),
     "writes": ("f", ("rows", "segments")),
     "top1": ("b", ("rows", "points")),
+    "pruned": ("b", ("rows", "points")),
     "model_value": ("f", ("rows",)),
     "noise_floor": ("f", ("rows",)),
     "fidelity": ("f", ("rows",)),
