@@ -29,12 +29,13 @@ from .kinds import refuse_other_kinds
 from .labels import Labels, labels_of
 from .loading.load import load_model
 from .noise import keeps_texts_apart
-from .pooling import as_it_answers, n_tokens, skipped_padding
-from .runner import Runner, text_config
+from .pooling import n_tokens, skipped_padding
+from .proof import proof
+from .runner import text_config
 from .source import Source, now, versions
 from .text import Prompt, TextCodec
 from .tracer import Tracer
-from .verify import Verified, verify
+from .verify import Verified
 
 
 class Decoder:
@@ -66,6 +67,7 @@ class Decoder:
         *,
         declaration: Declaration | None = None,
         source: Source | None = None,
+        anew: bool = True,
     ) -> None:
         """Find the residual stream of a loaded model and prove its readout."""
         if not isinstance(model, nn.Module):
@@ -78,9 +80,8 @@ class Decoder:
         self.declaration = declaration = declaration or Declaration()
         self.model, self.tokenizer = model, tokenizer
         self._source = source or Source(id=type(model).__name__)
-        with model_lock(model):
-            self._runner = as_it_answers(Runner(model, declaration.inputs))
-            proved = verify(self._runner, declaration)
+        known = None if anew else self._source
+        self._runner, proved = proof(model, declaration, known)
         notes = (*self._source.warnings, *proved.notes)
         self.verified: Verified = replace(proved, notes=notes)
         size = self.readout.vocab_size
@@ -105,6 +106,7 @@ class Decoder:
         quantization_config: Any = None,
         accept_licence: bool = False,
         declaration: Declaration | None = None,
+        anew: bool = False,
     ) -> "Decoder":
         """Load a model by hub id, folder, GGUF file or the name of an embedded one.
 
@@ -127,6 +129,7 @@ class Decoder:
             quantization_config: Passed on.
             accept_licence: Accept the terms of an embedded model that has any.
             declaration: What discovery cannot see of an odd model.
+            anew: Prove the readout though it was proved of the same files before.
 
         Raises:
             ModelLoadError: If there is no such model, or it is no decoder.
@@ -144,7 +147,7 @@ class Decoder:
             quantization_config=quantization_config,
             accept_licence=accept_licence,
         )
-        return cls(loaded, tokenizer, declaration=declaration, source=source)
+        return cls(loaded, tokenizer, declaration=declaration, source=source, anew=anew)
 
     @property
     def readout(self) -> AbstractReadout:

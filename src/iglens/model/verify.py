@@ -17,7 +17,6 @@ from ..readout import AbstractReadout, CalledReadout
 from ..readout.abstract import at_least_float32
 from ..readout.fidelity import NoiseFloor, Tolerance
 from ..readout.measure import gap, in_words
-from ..stages import stage
 from .capture import capture_batch
 from .checks import check_causality, check_determinism, check_finite, check_inputs
 from .declaration import Declaration
@@ -52,6 +51,8 @@ class Verified:
         tail: What lies between the last block and the logits, if it is a chain of
             modules and elementwise operations.
         doubt: Why that chain is not used to read; None if it is.
+        remembered: Whether this was proved before, of the same files, and only its
+            last step was tried again now; see `proof`.
     """
 
     stream: Stream
@@ -63,9 +64,9 @@ class Verified:
     notes: tuple[str, ...]
     tail: Tail | None = None
     doubt: str | None = None
+    remembered: bool = False
 
 
-@stage("verify")
 def verify(runner: Runner, declaration: Declaration | None = None) -> Verified:
     """Find the stream of a model and prove a readout for it.
 

@@ -1,11 +1,9 @@
 """The hash of a model's weight files, remembered per file."""
 
 import hashlib
-import json
-from contextlib import suppress
 from pathlib import Path
 
-from .loading.cache import cache_root
+from .loading.notes import note, recalled
 
 _PATTERNS = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
@@ -39,17 +37,10 @@ def _file_sha256(path: Path) -> str:
     real = path.resolve()
     stat = real.stat()
     stamp = [str(real), stat.st_size, stat.st_mtime_ns]
-    key = hashlib.sha256(str(real).encode()).hexdigest()[:32]
-    note = cache_root() / "hashes" / f"{key}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(note.read_text())
-        if known["stamp"] == stamp:
-            return str(known["sha256"])
+    known = recalled("hashes", str(real), stamp)
+    if isinstance(known, str):
+        return known
     with real.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    with suppress(OSError):  # a cache that cannot be written is only slower
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_suffix(".partial")
-        partial.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
-        partial.replace(note)
+    note("hashes", str(real), stamp, digest)
     return digest
