@@ -16,9 +16,6 @@ BLOCKINGS = (
 )
 """Rows and columns per block; the fastest counts."""
 
-TURN = 5e11
-"""Multiplications and additions in a turn of the product: a few seconds."""
-
 
 def bare_product(normed: Tensor, weight: Tensor, blocking: tuple[int, int]) -> None:
     """Every logit once, thrown away: what a readout of whole rows at least computes.
@@ -54,9 +51,9 @@ def best_blocking(
     return min(found, key=lambda blocking: found[blocking])
 
 
-def rows_per_turn(n_points: int, d_model: int, vocab_size: int) -> int:
-    """Tokens whose product at all points takes one turn."""
-    return max(1, int(TURN // (2 * n_points * d_model * vocab_size)))
+def rows_per_turn(turn: float, n_points: int, d_model: int, vocab_size: int) -> int:
+    """Tokens whose product at all points has as many operations as a turn."""
+    return max(1, int(turn // (2 * n_points * d_model * vocab_size)))
 
 
 def slices(n_tokens: int, at_once: int, count: int) -> list[slice]:

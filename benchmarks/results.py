@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Measurement:
     model: str = ""
     tokens: int = 0
     ratios: Sequence[float] = ()
-    seconds: dict[str, Sequence[float]] = field(default_factory=dict)
+    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
     value: float | None = None
     unit: str = ""
     note: str = ""

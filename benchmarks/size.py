@@ -29,6 +29,7 @@ class Size:
         models: Embedded models.
         tokens: Lengths of text for the map.
         neighbours: Lengths of text for the neighbours; none of them without any.
+        turn: Multiplications and additions in a turn of the bare product.
         pairs: Rounds of what takes seconds.
         launches: Rounds of what starts programs.
         steps: Steps of the published procedure.
@@ -43,6 +44,7 @@ class Size:
     models: tuple[str, ...]
     tokens: tuple[int, ...]
     neighbours: tuple[int, ...]
+    turn: float
     pairs: int
     launches: int
     steps: tuple[int, ...]
@@ -58,6 +60,7 @@ FULL = Size(
     models=("smollm2", "gemma3-270m"),
     tokens=(50, 500, 5000),
     neighbours=(50, 500),
+    turn=5e11,
     pairs=7,
     launches=7,
     steps=(64, 1),
@@ -71,6 +74,7 @@ SHORT = Size(
     models=("smollm2",),
     tokens=(50,),
     neighbours=(),
+    turn=1e11,
     pairs=3,
     launches=1,
     steps=(),

@@ -1,6 +1,5 @@
 """A model, its text, and what is done with both."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +18,6 @@ from iglens.trace import Trace
 
 from .product import bare_product, best_blocking, rows_per_turn
 from .text import text_ids
-
-PRUNED = 2.0**-24
-"""Tolerance on a probability with which rows may be finished early."""
-
-PRUNES = "tolerance" in inspect.signature(read_paths).parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +49,21 @@ class Subject:
         """The model of Transformers."""
         return self.decoder.model
 
-    @property
-    def at_once(self) -> int:
-        """Tokens whose map takes one turn."""
+    def at_once(self, turn: float) -> int:
+        """Tokens whose map takes a turn of so many operations."""
         head = self.decoder.readout
         n_points = self.decoder.n_layers + 1
-        return rows_per_turn(n_points, head.d_model, head.vocab_size)
+        return rows_per_turn(turn, n_points, head.d_model, head.vocab_size)
 
     @cached_property
     def weight(self) -> Tensor:
         """The unembedding, vocab x d_model."""
-        return self.model.lm_head.weight.detach()
+        weight: Tensor = self.model.lm_head.weight.detach()
+        return weight
 
-    def trace(self, n_tokens: int, rows: slice | None = None) -> Trace:
-        """Of the first tokens of the text, all predicted or some of them."""
-        positions = range(1, n_tokens + 1)[rows or slice(None)]
-        return self.decoder.trace(self.ids[: n_tokens + 1], positions)
+    def trace(self, n_tokens: int) -> Trace:
+        """Of the first tokens of the text, each of them predicted."""
+        return self.decoder.trace(self.ids[: n_tokens + 1], range(1, n_tokens + 1))
 
     @torch.no_grad()
     def normed(self, trace: Trace) -> Tensor:
@@ -96,19 +89,14 @@ class Subject:
         return run
 
 
-def readout_of(
-    trace: Trace, *, pruned: bool = False, parted: bool = False
-) -> Callable[[], object]:
+def readout_of(trace: Trace, tolerance: float) -> Callable[[], object]:
     """The readout alone: every level of every token and layer.
 
     Args:
         trace: The states.
-        pruned: Whether rows may be finished early.
-        parted: Whether the path stops between the parts of blocks.
+        tolerance: Probability below which a point may be finished early; 0 for none.
     """
-    path = make_path(trace, None, "embedding", parted=parted)
-    rows = resolve_rows(trace, None)
-    further = {"tolerance": PRUNED if pruned else 0.0} if PRUNES else {}
+    path, rows = make_path(trace, None, "embedding"), resolve_rows(trace, None)
     return lambda: read_paths(
         path,
         rows,
@@ -116,12 +104,11 @@ def readout_of(
         "probability",
         Observed(),
         diagnostics=False,
+        tolerance=tolerance,
         memory_budget=MEMORY_BUDGET,
-        **further,
     )
 
 
-def map_of(trace: Trace, *, pruned: bool = False) -> iglens.Attribution:
+def map_of(trace: Trace, tolerance: float) -> iglens.Attribution:
     """The whole result: readout, fidelity check and record."""
-    further: dict[str, Any] = {"tolerance": PRUNED if pruned else 0.0} if PRUNES else {}
-    return iglens.attribute(trace, diagnostics=False, **further)
+    return iglens.attribute(trace, diagnostics=False, tolerance=tolerance)

@@ -88,7 +88,8 @@ def _neighbours(
         str(folder),
         subject.ids[: max(size.neighbours) + 1],
         list(size.neighbours),
-        max(3, size.pairs - 2),
+        size.turn,
+        max(1, size.pairs - 2),
         torch.get_num_threads(),
     )
     for each in NEIGHBOURS:

@@ -23,12 +23,13 @@ LENGTH = 64
 def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
     """What a run adds: reading rows, planning, records, files that survive."""
     decoder = subject.decoder
-    asked = {"positions": "all", "max_new_tokens": 0}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "texts.jsonl"
         texts = _texts(subject, size.texts)
         source.write_text("".join(f"{json.dumps({'prompt': t})}\n" for t in texts))
-        plans = [planned(decoder, text, **asked) for text in texts]
+        plans = [
+            planned(decoder, text, positions="all", max_new_tokens=0) for text in texts
+        ]
         batches = [
             [plans[at] for at in batch] for batch in Budget.of(decoder).batches(plans)
         ]
@@ -41,7 +42,13 @@ def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
                 attribute_many(traces, [None] * len(traces), diagnostics=False)
 
         def run(name: str) -> Way:
-            return lambda: corpus.run(decoder, source, Path(folder) / name, **asked)
+            return lambda: corpus.run(
+                decoder,
+                source,
+                Path(folder) / name,
+                positions="all",
+                max_new_tokens=0,
+            )
 
         rounds = ({"alone": alone, "run": run(f"run-{at}")} for at in range(size.pairs))
         next(rounds)["run"]()  # what is loaded on first use is in nobody's time
@@ -54,8 +61,9 @@ def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
 
 def _texts(subject: Subject, count: int) -> list[str]:
     """Beginnings of paragraphs."""
-    decoder, found = subject.decoder, []
+    decoder = subject.decoder
+    found: list[str] = []
     for part in paragraphs():
         ids = decoder.encode(part, special_tokens=False)[:LENGTH]
-        found.append(decoder.tokenizer.decode(ids))
+        found.append("".join(decoder.token_text(token) for token in ids))
     return (found * (1 + count // len(found)))[:count]

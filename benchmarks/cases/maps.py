@@ -1,25 +1,29 @@
 """The per-token map: readout alone, whole, and how exact it is."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
+
+from iglens.readout.pruning import TOLERANCE
 
 from ..oracle import largest_error, probabilities
 from ..pairs import Way, in_turns
 from ..product import slices
 from ..results import Measurement
 from ..size import Size
-from ..subject import PRUNES, Subject, map_of, readout_of
+from ..subject import Subject, map_of, readout_of
 
 PLAIN, SPARED = "iglens", "iglens, pruned"
-"""Names of ours: every row read to its end, and rows finished early."""
+"""Names of ours: every point read to its end, and points finished early."""
 
-WAYS = {PLAIN: False, **({SPARED: True} if PRUNES else {})}
+WAYS = {PLAIN: 0.0, SPARED: TOLERANCE}
+"""With which tolerance on a probability."""
 
 
 def readouts(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measurement]:
     """The readout of a text against the bare product, stretch by stretch."""
-    parts = slices(n_tokens, subject.at_once, size.pairs)
+    parts = slices(n_tokens, subject.at_once(size.turn), size.pairs)
     rows = sorted({row for part in parts for row in range(n_tokens)[part]})
     whole = subject.decoder.trace(
         subject.ids[: n_tokens + 1], [row + 1 for row in rows]
@@ -29,7 +33,7 @@ def readouts(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measuremen
         for part in parts:
             first = rows.index(part.start)
             trace = whole.at(slice(first, first + part.stop - part.start))
-            own = {n: readout_of(trace, pruned=p) for n, p in WAYS.items()}
+            own = {n: readout_of(trace, t) for n, t in WAYS.items()}
             yield {**own, "product": subject.product(trace)}
 
     turns = in_turns(ways())
@@ -50,10 +54,11 @@ def readouts(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measuremen
 def whole(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measurement]:
     """Forward pass, check, readout and record together, against the bare product."""
     trace = subject.trace(n_tokens)
-    ways: dict[str, Way] = {
-        name: lambda p=pruned: map_of(subject.trace(n_tokens), pruned=p)
-        for name, pruned in WAYS.items()
-    }
+
+    def run(tolerance: float) -> None:
+        map_of(subject.trace(n_tokens), tolerance)
+
+    ways: dict[str, Way] = {name: partial(run, t) for name, t in WAYS.items()}
     ways["product"] = subject.product(trace)
     turns = in_turns([ways] * size.pairs)
     for name in WAYS:
@@ -67,8 +72,8 @@ def accuracy(subject: Subject, n_tokens: int) -> Iterator[Measurement]:
     trace = subject.trace(n_tokens)
     targets = trace.token_ids[trace.positions]
     exact = probabilities(subject.model, trace.states, targets)
-    for name, pruned in WAYS.items():
-        levels = torch.from_numpy(map_of(trace, pruned=pruned).levels).T
+    for name, tolerance in WAYS.items():
+        levels = torch.from_numpy(map_of(trace, tolerance).levels).T
         yield Measurement(
             "accuracy",
             name,

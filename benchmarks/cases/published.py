@@ -35,9 +35,17 @@ def published(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measureme
             )
 
         ways: dict[str, Way] = {name: run, "product": subject.product(trace)}
-        ways |= {own: readout_of(trace, pruned=pruned) for own, pruned in WAYS.items()}
-        turns = in_turns([ways] * max(3, size.pairs - 2))
-        told = {"model": subject.name, "tokens": n_tokens, "counted": counted}
+        ways |= {own: readout_of(trace, below) for own, below in WAYS.items()}
+        turns = in_turns([ways] * max(1, size.pairs - 2))
         note = f"timed on {timed} of {n_segments} segments and {n_rows} tokens"
         for against in ("product", *WAYS):
-            yield Measurement.of("published", turns, name, against, note=note, **told)
+            yield Measurement.of(
+                "published",
+                turns,
+                name,
+                against,
+                counted=counted,
+                model=subject.name,
+                tokens=n_tokens,
+                note=note,
+            )

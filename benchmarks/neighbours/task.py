@@ -33,6 +33,7 @@ class Task:
         folder: Where its weights lie.
         ids: Token ids of the text, one more than are explained at most.
         sizes: How many tokens are explained.
+        turn: Operations in a turn of the bare product.
         pairs: Rounds.
         threads: Of torch.
     """
@@ -41,6 +42,7 @@ class Task:
     folder: str
     ids: list[int]
     sizes: list[int]
+    turn: float
     pairs: int
     threads: int
 
@@ -84,7 +86,7 @@ class Task:
     def at_once(self, n_points: int) -> int:
         """Tokens whose map takes one turn."""
         weight = self.loaded.lm_head.weight
-        return rows_per_turn(n_points, weight.shape[1], weight.shape[0])
+        return rows_per_turn(self.turn, n_points, weight.shape[1], weight.shape[0])
 
     def product(self, states: Tensor) -> Way:
         """The bare product of the same shapes."""
@@ -104,7 +106,7 @@ class Task:
     def fits(self, n_bytes: float) -> bool:
         """Whether so much can be held beside everything else."""
         gc.collect()
-        return n_bytes < 0.5 * psutil.virtual_memory().available
+        return bool(n_bytes < 0.5 * psutil.virtual_memory().available)
 
 
 def measured(
@@ -165,8 +167,9 @@ def without_forward(
 ) -> Iterator[Found]:
     """A call that runs the model: whole, and less a forward pass of the same round."""
     ways = {"call": call, "forward": forward, "product": task.product(states)}
-    count = task.pairs if n_tokens <= MANY else FEW
-    turns = rounds(ways, count).less("call", "forward", name)
+    long = n_tokens > MANY
+    every = [ways] * (min(FEW, task.pairs) if long else task.pairs)
+    turns = in_turns(every, warm=not long).less("call", "forward", name)
     note = "its call less a forward pass"
     yield measured("map", turns, name, task, n_tokens, note=note)
     yield {**measured("whole", turns, "call", task, n_tokens), "what": name}
