@@ -29,8 +29,9 @@ slow: $(VENV)/developing   ## the tests marked slow, which CI runs too
 	$(BIN)/iglens models fetch smollm2
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
-oracles: $(ORACLES)/developing   ## compare with Captum and TransformerLens, in .venv-oracles
+oracles: $(ORACLES)/developing   ## Captum, TransformerLens and Triton's interpreter, in .venv-oracles
 	HF_HUB_OFFLINE=1 IGLENS_NEEDS_ORACLES=1 $(ORACLES)/bin/python -m pytest tests/oracles
+	TRITON_INTERPRET=1 $(ORACLES)/bin/python -m pytest tests/readout/test_fused.py
 
 conformance: $(VENV)/developing   ## prove every class of Transformers, write the table
 	HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python -m conformance.run
@@ -94,5 +95,5 @@ $(VENV)/developing: $(BIN)/python pyproject.toml constraints.txt
 
 $(ORACLES)/developing: $(ORACLES)/bin/python pyproject.toml constraints.txt
 	$(ORACLES)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  -c constraints.txt -e '.[dev]' captum transformer-lens
+	  -c constraints.txt -e '.[dev]' captum transformer-lens triton
 	touch $@

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from .abstract import AbstractProjection, AbstractReadout, LogitBlock
+from .fused import fused
+from .linear import LinearProjection
 
 MEMORY_BUDGET = 64 * 2**20
 """Bytes that reading may hold at once, besides the states themselves."""
@@ -124,12 +126,24 @@ def stream(
     observers: Sequence[Observer] = (),
 ) -> TokenLogits:
     """What `read` leaves, of states that are projected already, in blocks so wide."""
-    wanted, normaliser = projection.at(tokens), Normaliser(tokens)
-    for block in projection.blocks(width):
-        for observer in observers:
-            observer.watch(block, wanted)
-        normaliser.consume(block.logits, block.start)
-    return TokenLogits(_no_infinity(wanted), normaliser.rest, normaliser.rest_max)
+    wanted = projection.at(tokens)
+
+    def plain(
+        some: AbstractProjection, tokens: Int[Tensor, "some slots"]
+    ) -> tuple[Float[Tensor, " some"], Float[Tensor, " some"]]:
+        """The pass block by block."""
+        normaliser = Normaliser(tokens)
+        for block in some.blocks(width):
+            for observer in observers:
+                observer.watch(block, wanted)
+            normaliser.consume(block.logits, block.start)
+        return normaliser.rest, normaliser.rest_max
+
+    found = None
+    if isinstance(projection, LinearProjection) and not observers:
+        found = fused(projection, tokens, plain)
+    rest, rest_max = found or plain(projection, tokens)
+    return TokenLogits(_no_infinity(wanted), rest, rest_max)
 
 
 @torch.no_grad()
