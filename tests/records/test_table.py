@@ -28,6 +28,7 @@ COLUMNS = {
     "index": pa.int64(),
     "source": pa.int64(),
     "router_weight": pa.float64(),
+    "pruned": pa.bool_(),
 }
 
 

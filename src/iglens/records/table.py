@@ -28,7 +28,6 @@ def tidy_table(attribution: Attribution) -> "pyarrow.Table":
         source        index of the token read from; null if there is none
         router_weight weight that the router gave the expert; NaN if it is none
         level         the target's level at the segment's end
-        pruned        whether that is an upper bound, certified below the tolerance
         credit        what the segment, or that part of it, added
         write         what of the segment's credit the block wrote; the rest is the
                       lens's; NaN inside a segment
@@ -38,6 +37,7 @@ def tidy_table(attribution: Attribution) -> "pyarrow.Table":
         fidelity      total variation between readout and model; NaN if unknown
         module        the model's name for the block; null if unknown
         row           number of the row in the result
+        pruned        whether the level is an upper bound, certified below the tolerance
 
     Numbers that are not finite stay what they are.
     """
@@ -68,7 +68,6 @@ def tidy_table(attribution: Attribution) -> "pyarrow.Table":
         "layer": np.array(attribution.layers, np.int64)[places],
         "component": words([s.part for s in segments], places),
         "level": attribution.levels[:, 1:][rows, places],
-        "pruned": attribution.pruned[:, 1:][rows, places],
         "credit": lines["credit"],
         "write": np.where(whole, attribution.writes[rows, places], np.nan),
         "baseline": per_row(attribution.baseline),
@@ -81,6 +80,7 @@ def tidy_table(attribution: Attribution) -> "pyarrow.Table":
         "index": number(lines["index"]),
         "source": number(lines["source"]),
         "router_weight": lines["router_weight"],
+        "pruned": attribution.pruned[:, 1:][rows, places],
     }
     return pyarrow.table(columns)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..records import Attribution, Target
 from . import components
-from .text import summary, verification
+from .text import below, summary, verification
 from .through_lens import lens_sentences
 from .visible import visible
 
@@ -126,7 +126,9 @@ def _credit_lines(shown: Attribution) -> list[str]:
         _line(
             segment.label,
             (
-                _credit(value, scale, _odd(shown, row, place + 1, value))
+                f"<td>{_safe(below(shown))}</td>"
+                if shown.unsigned[row, place]
+                else _credit(value, scale, _odd(shown, row, place + 1, value))
                 for row, value in enumerate(shown.credits[:, place].tolist())
             ),
         )

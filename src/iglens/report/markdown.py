@@ -10,7 +10,7 @@ from .charts.words import (
     segment_labels,
     start_label,
 )
-from .text import format_credit, format_level, sentences, verification
+from .text import credit_of, format_level, sentences, verification
 from .through_lens import lens_sentences
 from .visible import visible
 
@@ -54,7 +54,7 @@ def _table(result: Attribution, rows: range) -> str:
         cells = []
         for row in rows:
             credit = result.credits[row, at]
-            text = format_credit(credit, units[row]) if np.isfinite(credit) else "nan"
+            text = credit_of(result, row, at) if np.isfinite(credit) else "nan"
             cells.append(f"{text} ⚠" if (row, at) in odd else text)
         lines.append([name, *cells])
     lines.append(["= readout", *(format_level(levels[r, -1], units[r]) for r in rows)])

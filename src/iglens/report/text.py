@@ -184,6 +184,27 @@ def format_credit(value: float, unit: str) -> str:
     return f"{value:+.3f}" if unit == "probability" else f"{value:+.2f}"
 
 
+def below(attribution: Attribution) -> str:
+    """What is shown of a level that was pruned, and of a credit next to it."""
+    return f"< {format_level(attribution.readout.pruned_below, 'probability')}"
+
+
+def level_of(attribution: Attribution, row: int, point: int) -> str:
+    """A level with as many digits as a reader needs; a bound as such."""
+    if attribution.pruned[row, point]:
+        return below(attribution)
+    value = float(attribution.levels[row, point])
+    return format_level(value, attribution.units[row])
+
+
+def credit_of(attribution: Attribution, row: int, segment: int) -> str:
+    """A signed credit; one that cannot be told from 0 without a sign."""
+    if attribution.unsigned[row, segment]:
+        return below(attribution)
+    value = float(attribution.credits[row, segment])
+    return format_credit(value, attribution.units[row])
+
+
 def exact_credit(value: float, unit: str) -> str:
     """A signed credit; one digit of what would round to zero."""
     told = format_credit(value, unit)

@@ -30,6 +30,11 @@ function level(v, unit) {
   if (unit !== "probability") return minus(v.toFixed(2));
   return v >= 0.01 || v === 0 ? v.toFixed(2) : minus(v.toExponential(0));
 }
+// where the page has bounds, what lies below them is told as such, without a sign
+const small = (r, p) => D.prunedBelow > 0 && D.rows[r].unit === "probability" && D.levels[r][p] !== null && D.levels[r][p] < D.prunedBelow;
+const below = () => "< " + level(D.prunedBelow, "probability");
+const levelAt = (r, p) => (p > 0 && p < S && small(r, p) ? below() : level(D.levels[r][p], D.rows[r].unit));
+const creditAt = (r, s) => (S > 1 && small(r, s) && small(r, s + 1) ? below() : credit(D.credits[r][s], D.rows[r].unit));
 function node(tag, text, attributes = {}) {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = text;
@@ -121,7 +126,7 @@ function mapLines(rows) {
     const row = D.rows[r], scale = D.mixed ? row.scale : LARGEST;
     for (let s = 0; s < S; s++) {
       const v = D.credits[r][s], share = v === null ? null : v / scale;
-      lines.push({ x: row.label, y: D.names[s], value: share, text: credit(v, row.unit), odd: oddCredit.get(r * S + s) ?? null,
+      lines.push({ x: row.label, y: D.names[s], value: share, text: creditAt(r, s), odd: oddCredit.get(r * S + s) ?? null,
         shown: wide && Math.abs(share) >= 0.005, column: r, row: s });
     }
   }
@@ -153,7 +158,7 @@ async function drawMap() {
   $("range").textContent = `tokens ${state.first + 1} to ${state.first + rows.length} of ${N}`;
   whenOpen("map-table", (into) => table(into, ["layer", ...rows.map((r) => D.rows[r].label)], [
     [D.start, ...rows.map((r) => level(D.levels[r][0], D.rows[r].unit))],
-    ...D.names.map((name, s) => [name, ...rows.map((r) => credit(D.credits[r][s], D.rows[r].unit) + (oddCredit.has(r * S + s) ? " ⚠" : ""))]),
+    ...D.names.map((name, s) => [name, ...rows.map((r) => creditAt(r, s) + (oddCredit.has(r * S + s) ? " ⚠" : ""))]),
     ["= readout", ...rows.map((r) => level(D.levels[r][S], D.rows[r].unit))],
   ]));
 }
@@ -178,7 +183,7 @@ function steps(r) {
     const c = D.credits[r][s], known = c !== null, from = at;
     at = D.observed || !known ? D.levels[r][s + 1] : from + c;
     lines.push({ y: D.names[s], start: known ? from : null, end: known ? at : null, credit: c, kind: known ? (c >= 0 ? "adds" : "takes") : "odd",
-      text: known && Math.abs(c) >= 0.005 * largest ? credit(c, unit) : "", odd: oddCredit.get(r * S + s) ?? null, step: s });
+      text: known && Math.abs(c) >= 0.005 * largest ? creditAt(r, s) : "", odd: oddCredit.get(r * S + s) ?? null, step: s });
   }
   lines.push(end("= readout", S));
   return lines;
@@ -198,7 +203,7 @@ async function drawWaterfall() {
   });
   const wrote = D.lens ? ["written by the block"] : [];
   whenOpen("waterfall-table", (into) => table(into, ["layer", "level before", "credit", "level after", ...wrote, "note"],
-    D.names.map((name, s) => [name, level(D.levels[r][s], row.unit), credit(D.credits[r][s], row.unit), level(D.levels[r][s + 1], row.unit),
+    D.names.map((name, s) => [name, levelAt(r, s), creditAt(r, s), levelAt(r, s + 1),
       ...(D.lens ? [credit(D.writes[r][s], row.unit)] : []), oddCredit.get(r * S + s) ?? ""])));
 }
 async function drawRivals() {
@@ -279,10 +284,10 @@ const best = (r) => D.credits[r].reduce((b, c, s) => (Math.abs(c ?? 0) > Math.ab
 
 // ---- choosing -------------------------------------------------------------------
 function say() {
-  const row = D.rows[state.row], s = state.seg, c = D.credits[state.row][s];
+  const row = D.rows[state.row], s = state.seg;
   const why = oddCredit.get(state.row * S + s);
-  $("cell").textContent = `${row.name} at ${row.at}, layer ${D.names[s]}: ${credit(c, row.unit)} ${row.axis}, from ` +
-    `${level(D.levels[state.row][s], row.unit)} to ${level(D.levels[state.row][s + 1], row.unit)}.${why ? " Flagged: " + why + "." : ""}`;
+  $("cell").textContent = `${row.name} at ${row.at}, layer ${D.names[s]}: ${creditAt(state.row, s)} ${row.axis}, from ` +
+    `${levelAt(state.row, s)} to ${levelAt(state.row, s + 1)}.${why ? " Flagged: " + why + "." : ""}`;
 }
 function head() {
   const row = D.rows[state.row];

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from ...records import Attribution
 from ..cells import scales_of
-from ..text import format_credit, format_level
+from ..text import credit_of, format_credit, format_level, level_of
 from .theme import Chart, Data, Theme, layered, source, titled
 from .words import (
     ODD_SIGN,
@@ -214,8 +214,8 @@ def credit_map(result: Attribution, theme: Theme) -> Chart:
         values = values / scales_of(values, units)[:, None]
     ends = symmetric(values)
     texts = [
-        [f"{format_credit(c, u)}" for c in row]
-        for row, u in zip(result.credits.tolist(), units, strict=True)
+        [credit_of(result, row, at) for at in range(len(result.segments))]
+        for row in range(result.n_rows)
     ]
     look = Look(
         columns="predicted token",
@@ -281,8 +281,8 @@ def level_map(result: Attribution, theme: Theme) -> Chart:
     if set(result.units) == {"probability"}:
         low, high = 0.0, 1.0
     texts = [
-        [format_level(level, unit) for level in row]
-        for row, unit in zip(values.tolist(), result.units, strict=True)
+        [level_of(result, row, point) for point in range(values.shape[1])]
+        for row in range(result.n_rows)
     ]
     unit = " · ".join(dict.fromkeys(unit_words(u) for u in result.units))
     look = Look(

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...records import Attribution
 from ..cells import lines_of, scales_of
-from ..text import format_level, sentence
+from ..text import below, format_level, sentence
 from .theme import Chart, Data, Theme, layered, source, titled
 from .words import (
     ODD_SIGN,
@@ -77,7 +77,10 @@ def steps(
         if result.estimator != "observed" and np.isfinite(credit):
             end = start + credit  # credits of a gradient miss the levels a little
         at = end
-        lines.append(_step(name, start, end, credit, size, unit, reasons))
+        line = _step(name, start, end, credit, size, unit, reasons)
+        if line["text"] and result.unsigned[row, members].all():
+            line["text"] = below(result)
+        lines.append(line)
     lines.append(_level("= readout", result.levels[row, -1], zero, unit))
     return lines
 

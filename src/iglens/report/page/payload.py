@@ -57,6 +57,9 @@ def payload(result: Attribution) -> dict[str, Any]:
         "writes": rounded(shown_path.writes) if result.lens != "logit" else None,
         "odd": _reasons(odd_cells(shown_path)),
         "oddLevels": _reasons(odd_levels(shown_path)),
+        "prunedBelow": shown_path.readout.pruned_below
+        if shown_path.pruned.any()
+        else 0,
         "rivals": rivals_of(shown_path, budget),
         "inside": parts_of(shown_path, budget),
     }
