@@ -5,7 +5,7 @@ the network sees), `h_L` the output of the last block. Where another module's in
 declared to be `h_0`, `h_k` is the output of block `k`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +17,16 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, UnsupportedModelError
 from ..stages import stage
 from .injected import model_lock
+from .picked import keep_argument, kept_places
 from .runner import Runner
 from .stream import Stream
 from .structure import tensors
+
+_PIECE = 512
+"""States that are summed in float64 at once."""
+
+_HELD = 1.1
+"""Times their own size that logits may keep in memory, to spare a copy of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,26 +48,54 @@ class Captured:
 
 @dataclass(eq=False)
 class _Taken:
-    """States as they come in, of several texts of one batch."""
+    """States as they come in, of several texts of one batch, each in its place."""
 
     lengths: Sequence[int]
     places: Sequence[Tensor]
-    states: dict[int, list[Tensor]] = field(default_factory=dict)
-    means: dict[int, list[Tensor]] = field(default_factory=dict)
-    causal_means: list[Tensor] = field(default_factory=list)
+    layers: Sequence[int]
+    states: dict[int, Tensor] = field(default_factory=dict)
+    means: dict[int, Tensor] = field(default_factory=dict)
+    causal_means: dict[int, Tensor] = field(default_factory=dict)
+    passed: set[int] = field(default_factory=set)
+    device: torch.device | None = None
 
     def take(self, layer: int, streams: Float[Tensor, "texts text d_model"]) -> None:
         """Keep the wanted places of one layer's states, and the texts' means."""
-        self.states[layer], self.means[layer] = [], []
-        for index, length in enumerate(self.lengths):
-            rows = streams[index, :length]
-            places = self.places[index].to(rows.device)
-            self.states[layer].append(rows[places].clone())
+        self.passed.add(layer)
+        self.device = streams.device
+        for text, length in enumerate(self.lengths):
+            rows = streams[text, :length]
+            places = self.places[text].to(rows.device)
+            self._put(self.states, text, layer, rows[places])
             mean = rows.mean(0, dtype=torch.float64)
-            self.means[layer].append(mean.to(rows.dtype))
+            self._put(self.means, text, layer, mean.to(rows.dtype))
             if layer == 0:
-                sums = rows.cumsum(0, dtype=torch.float64)[places]
-                self.causal_means.append((sums / (places[:, None] + 1)).to(rows.dtype))
+                self.causal_means[text] = _causal_means(rows, places)
+
+    def _put(
+        self, kept: dict[int, Tensor], text: int, layer: int, values: Tensor
+    ) -> None:
+        """Put what is of one layer where it belongs among the others."""
+        if text not in kept:
+            kept[text] = values.new_empty((len(self.layers), *values.shape))
+        wide = torch.promote_types(kept[text].dtype, values.dtype)
+        kept[text] = kept[text].to(wide)
+        kept[text][list(self.layers).index(layer)] = values
+
+
+def _causal_means(
+    rows: Float[Tensor, "text d_model"], places: Int[Tensor, " rows"]
+) -> Float[Tensor, "rows d_model"]:
+    """Mean of the states up to each place, summed in float64 piece by piece."""
+    means = rows.new_empty((len(places), rows.shape[1]))
+    total = rows.new_zeros(rows.shape[1], dtype=torch.float64)
+    for start in range(0, len(rows), _PIECE):
+        sums = rows[start : start + _PIECE].cumsum(0, dtype=torch.float64) + total
+        here = ((places >= start) & (places < start + _PIECE)).nonzero().flatten()
+        at = places[here]
+        means[here] = (sums[at - start] / (at[:, None] + 1)).to(means.dtype)
+        total = sums[-1]
+    return means
 
 
 def capture(
@@ -98,17 +133,33 @@ def capture_batch(
         UnsupportedModelError: If the model no longer runs the blocks it had.
     """
     lengths = [len(text) for text in texts]
-    taken = _Taken(lengths, places)
+    taken = _Taken(lengths, places, layers)
     ids = torch.stack([_filled(text, max(lengths)) for text in texts])
-    start = min(int(wanted.min()) for wanted in places)
-    with model_lock(runner.model), _hooks(stream, frozenset(layers), taken.take):
-        logits = runner(ids, keep=max(lengths) - start, lengths=lengths)
-    _check_passed(runner, layers, taken.states)
+    with model_lock(runner.model):
+        kept = kept_places(runner, ids, places)
+        with _hooks(stream, frozenset(layers), taken.take):
+            keep = keep_argument(kept, ids.shape[1])
+            logits = runner(ids, keep=keep, lengths=lengths)
+    _check_passed(runner, layers, taken.passed)
     rows = [
-        own if runner.pooled else own[wanted - start]
+        own if runner.pooled else _rows(own, torch.searchsorted(kept, wanted))
         for own, wanted in zip(logits, places, strict=True)
     ]
-    return [_captured(taken, layers, index, row) for index, row in enumerate(rows)]
+    return [_captured(taken, index, row) for index, row in enumerate(rows)]
+
+
+def _rows(logits: Float[Tensor, "kept vocab"], rows: Int[Tensor, " rows"]) -> Tensor:
+    """Some rows of logits, ascending; not copied where they follow each other."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows):
+        return logits[first : last + 1]
+    return logits[rows.to(logits.device)]
+
+
+def _alone(logits: Tensor) -> Tensor:
+    """The logits, copied only if they would keep many others in memory."""
+    held = logits.untyped_storage().nbytes()
+    return logits if held <= _HELD * logits.nbytes else logits.clone()
 
 
 @stage("forward")
@@ -154,7 +205,7 @@ def states_of(
 
 
 def _check_passed(
-    runner: Runner, layers: Sequence[int], taken: Mapping[int, object]
+    runner: Runner, layers: Sequence[int], taken: Collection[int]
 ) -> None:
     """Refuse a model that ran without passing some of its layers."""
     if lost := sorted(set(layers) - set(taken)):
@@ -169,18 +220,13 @@ def _filled(text: Int[Tensor, " text"], length: int) -> Int[Tensor, " filled"]:
     return torch.cat([text, text[-1:].repeat(length - len(text))])
 
 
-def _captured(
-    taken: _Taken, layers: Sequence[int], index: int, logits: Tensor
-) -> Captured:
+def _captured(taken: _Taken, text: int, logits: Tensor) -> Captured:
     """What was taken of one text, on the device of its last states."""
-    device = taken.states[layers[-1]][index].device
-    states = [taken.states[layer][index].to(device) for layer in layers]
-    means = [taken.means[layer][index].to(device) for layer in layers]
     return Captured(
-        torch.stack(states),
-        torch.stack(means),
-        taken.causal_means[index].to(device),
-        logits.clone().to(device),
+        taken.states.pop(text).to(taken.device),
+        taken.means.pop(text).to(taken.device),
+        taken.causal_means.pop(text).to(taken.device),
+        _alone(logits).to(taken.device),
     )
 
 

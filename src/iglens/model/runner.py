@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -40,12 +40,14 @@ class Runner:
         pooled: Whether it gives one row of logits for a whole text, as classifiers do,
             and not one after every token.
         measure: What two readings of it are compared by.
+        tried: What was found out about the model while it ran, by name.
     """
 
     model: nn.Module
     inputs: Inputs | None = None
     pooled: bool = False
     measure: Measure = "total_variation"
+    tried: dict[str, bool] = field(default_factory=dict)
 
     @cached_property
     def _accepted(self) -> frozenset[str]:
@@ -61,6 +63,11 @@ class Runner:
         ):
             return "input_ids"
         return named[0].name
+
+    @property
+    def can_keep(self) -> bool:
+        """Whether the model can be asked for the logits of some tokens alone."""
+        return self.inputs is None and "logits_to_keep" in self._accepted
 
     @property
     def name(self) -> str:
@@ -81,7 +88,7 @@ class Runner:
         self,
         ids: Int[Tensor, "texts text"],
         *,
-        keep: int | None = None,
+        keep: int | Int[Tensor, " kept"] | None = None,
         lengths: Sequence[int] | None = None,
         gradients: bool = False,
     ) -> Float[Tensor, "texts kept vocab"]:
@@ -92,7 +99,8 @@ class Runner:
         Args:
             ids: Token ids, all of them real (no padding).
             keep: Compute only the last so many positions' logits where the model
-                can; others are cut off afterwards.
+                can; others are cut off afterwards. Or the positions, counted from the
+                end (-1 the last), of a model that can pick them: see `picked`.
             lengths: Tokens of every text, where shorter ones are filled up on the
                 right with anything: a pooled model must be told.
             gradients: Keep what it takes to differentiate with respect to what hooks
@@ -104,6 +112,7 @@ class Runner:
         if self.pooled:
             return self._pooled(ids, lengths, gradients)[:, None]
         kept = ids.shape[1] if keep is None else keep  # virtual tokens come in front
+        kept = len(kept) if isinstance(kept, Tensor) else kept
         logits = self._forward(ids, keep, gradients)
         if logits.shape[1] < kept:
             raise UnsupportedModelError(
@@ -147,7 +156,10 @@ class Runner:
         return logits
 
     def _forward(
-        self, ids: Int[Tensor, "texts text"], keep: int | None, gradients: bool = False
+        self,
+        ids: Int[Tensor, "texts text"],
+        keep: int | Tensor | None,
+        gradients: bool = False,
     ) -> Float[Tensor, "rows tokens vocab"]:
         """Logits as the model gives them, at least one row for each text."""
         logits = self._output(self._arguments(ids, keep), gradients)
@@ -190,7 +202,7 @@ class Runner:
             "needs more, say so with `Declaration(inputs=...)`."
         )
 
-    def _arguments(self, ids: Tensor, keep: int | None) -> dict[str, Any]:
+    def _arguments(self, ids: Tensor, keep: int | Tensor | None) -> dict[str, Any]:
         """What to call the forward with."""
         ids = ids.to(self.device)
         if self.inputs is not None:
@@ -201,7 +213,8 @@ class Runner:
         if "use_cache" in self._accepted:
             arguments["use_cache"] = False
         if keep is not None and "logits_to_keep" in self._accepted:
-            arguments["logits_to_keep"] = keep
+            here = keep.to(self.device) if isinstance(keep, Tensor) else keep
+            arguments["logits_to_keep"] = here
         return arguments
 
     @staticmethod

@@ -14,6 +14,7 @@ from ..trace import Trace
 from .capture import Captured, capture_batch
 from .inside.opened import Inside
 from .labels import Labels
+from .picked import try_picking
 from .runner import Runner
 from .text import TextCodec
 from .verify import Verified
@@ -80,6 +81,7 @@ class Tracer:
         rows = [torch.tensor(list(ids)) for ids in texts]
         places = [torch.tensor(chosen) - 1 for chosen in wanted]
         stream = self.verified.stream
+        try_picking(self.runner, rows, places)
         if inside is None:
             captured = capture_batch(self.runner, stream, rows, places, kept)
             opened: list[dict[str, Any]] = [{} for _ in captured]
