@@ -18,9 +18,13 @@ def _reading(*names: str, help: str, min: int | None = None) -> typer.models.Opt
     return typer.Option(*names, help=help, min=min, rich_help_panel=_READING)
 
 
-def _output(*names: str, help: str) -> typer.models.OptionInfo:
+def _output(
+    *names: str, help: str, show_default: bool | str = True
+) -> typer.models.OptionInfo:
     """An option that says what comes out."""
-    return typer.Option(*names, help=help, rich_help_panel=_OUTPUT)
+    return typer.Option(
+        *names, help=help, show_default=show_default, rich_help_panel=_OUTPUT
+    )
 
 
 PromptText = Annotated[str, typer.Argument(help="Text to explain; - reads stdin.")]
@@ -150,8 +154,9 @@ Diagnostics = Annotated[
 Tolerance = Annotated[
     float,
     _output(
-        help="Probability below which points may be finished early, shown as such; "
-        "0: none."
+        help="Probability below which a level may stay a bound, shown as such; 0: "
+        "none.",
+        show_default="2^-24",
     ),
 ]
 Quiet = Annotated[bool, _output("--quiet", help="No talk.")]
