@@ -50,7 +50,9 @@ def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
                 max_new_tokens=0,
             )
 
-        rounds = ({"alone": alone, "run": run(f"run-{at}")} for at in range(size.pairs))
+        rounds = (
+            {"alone": alone, "run": run(f"run-{at}")} for at in range(size.pairs + 1)
+        )
         next(rounds)["run"]()  # what is loaded on first use is in nobody's time
         turns = in_turns(rounds, warm=False)
     note = f"{len(texts)} texts of {LENGTH} tokens at most"

@@ -6,9 +6,11 @@ import torch
 from nnterp import StandardizedTransformer
 
 from ..oracle import largest_error, probabilities
-from .task import Found, Task, answer, error_of, without_forward
+from .task import Found, Task, answer, error_of, lacking, without_forward
 
 NAME = "nnterp"
+HELD = 4
+"""Times that the logits of one layer are held at once, about."""
 
 
 @torch.no_grad()
@@ -20,7 +22,10 @@ def measure(task: Task) -> Iterator[Found]:
     """
     model = StandardizedTransformer(task.folder, dtype=torch.float32, device_map="cpu")
     for n_tokens in task.sizes:
-        yield from _at(model, task, n_tokens)
+        if reason := task.hindrance(n_tokens, HELD):
+            yield lacking("map", NAME, task, n_tokens, reason)
+        else:
+            yield from _at(model, task, n_tokens)
 
 
 def _at(model: StandardizedTransformer, task: Task, n_tokens: int) -> Iterator[Found]:

@@ -20,6 +20,9 @@ from ..product import BLOCKINGS, bare_product, best_blocking, rows_per_turn
 FEW, MANY = 3, 50
 """Rounds of what cannot be cut into stretches, on texts of more tokens than this."""
 
+LONGEST = 3
+"""Turns of the bare product that such a call may take."""
+
 Found = dict[str, Any]
 """A measurement, as `benchmarks.results.Measurement` has it."""
 
@@ -103,10 +106,23 @@ class Task:
         found: tuple[int, int] = self.__dict__["blocking"]
         return found
 
-    def fits(self, n_bytes: float) -> bool:
-        """Whether so much can be held beside everything else."""
+    def hindrance(self, n_tokens: int, held: float) -> str:
+        """Why a call that cannot be cut into stretches is not timed; empty if it is.
+
+        Args:
+            n_tokens: Length of its text.
+            held: How many times it holds the logits of one layer at once, about.
+        """
         gc.collect()
-        return bool(n_bytes < 0.5 * psutil.virtual_memory().available)
+        vocab_size = self.loaded.lm_head.weight.shape[0]
+        needed = held * 4 * n_tokens * vocab_size
+        if needed > 0.5 * psutil.virtual_memory().available:
+            return f"it holds {needed / 2**30:.0f} GiB of logits"
+        n_points = self.loaded.config.num_hidden_layers + 1
+        turns = n_tokens / self.at_once(n_points)
+        if n_tokens > MANY and turns > LONGEST:
+            return f"its call would take as long as {turns:.0f} turns"
+        return ""
 
 
 def measured(

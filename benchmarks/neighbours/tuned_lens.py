@@ -19,14 +19,11 @@ def measure(task: Task) -> Iterator[Found]:
     """The trajectory, and what is left of it without the model's forward pass."""
     lens = LogitLens.from_model(task.loaded)
     for n_tokens in task.sizes:
-        vocab_size = task.loaded.lm_head.weight.shape[0]
         n_points = task.loaded.config.num_hidden_layers + 1
-        needed = HELD * 4 * n_points * n_tokens * vocab_size
-        if task.fits(needed):
-            yield from _at(lens, task, n_tokens)
-        else:
-            reason = f"it holds all logits, some {needed / 2**30:.0f} GiB"
+        if reason := task.hindrance(n_tokens, HELD * n_points):
             yield lacking("map", NAME, task, n_tokens, reason)
+        else:
+            yield from _at(lens, task, n_tokens)
 
 
 def _at(lens: LogitLens, task: Task, n_tokens: int) -> Iterator[Found]:
