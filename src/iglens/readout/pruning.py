@@ -78,8 +78,7 @@ class Pruner:
             memory_budget: Bytes for blocks of logits.
         """
         self._readout, self._memory_budget = readout, memory_budget
-        # what is below 1 / vocab is not the most probable, whatever the tolerance
-        self._below = min(tolerance, 1 / readout.vocab_size)
+        self._below = tolerance
         self._strong: Tensor | None = None
 
     @torch.no_grad()
@@ -94,9 +93,9 @@ class Pruner:
         Of those, the logits of the wanted tokens are the greatest they can be, `rest`
         is a lower bound, and `rest_max` is infinite: a level made of them is an upper
         bound of the true one, whichever of the wanted tokens it is of, and below the
-        tolerance; and no wanted token is the most probable, since that has at least
-        `1 / vocab`. A state is pruned only if all its wanted tokens together are that
-        improbable. NaN is never pruned.
+        tolerance; and no wanted token is the most probable, since what has less than a
+        thousandth beside four rivals has one of them above it. A state is pruned only
+        if all its wanted tokens together are that improbable. NaN is never pruned.
 
         Args:
             states: Residual states, before the final norm, as many as fit at once.
