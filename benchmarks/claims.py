@@ -64,11 +64,18 @@ def others(results: Results, case: str, model: str) -> Iterator[Measurement]:
             yield each
 
 
-def against_fastest(results: Results, what: str) -> Values:
-    """The fastest neighbour's readout by ours, each by its own bare product."""
+def against(results: Results, what: str, tool: str = "") -> Values:
+    """A neighbour's readout by ours, each by its own bare product.
+
+    Args:
+        results: What was measured.
+        what: Which of ours.
+        tool: The neighbour; empty for the fastest.
+    """
     found: Values = {}
     for model in models(results):
-        there = list(others(results, "map", model))
+        every = others(results, "map", model)
+        there = [each for each in every if tool in ("", each.what)]
         if there:
             (own,) = results.of("map", what=what, model=model, tokens=there[0].tokens)
             found[model] = min(each.median for each in there) / own.median
@@ -123,14 +130,28 @@ CLAIMS = (
         3.0,
         False,
         TIMES,
-        lambda r: against_fastest(r, PLAIN),
+        lambda r: against(r, PLAIN),
     ),
     Claim(
         "The fastest neighbour's readout by ours, points finished early",
         5.0,
         False,
         TIMES,
-        lambda r: against_fastest(r, SPARED),
+        lambda r: against(r, SPARED),
+    ),
+    Claim(
+        "TransformerLens's readout by ours",
+        3.0,
+        False,
+        TIMES,
+        lambda r: against(r, PLAIN, "TransformerLens"),
+    ),
+    Claim(
+        "TransformerLens's readout by ours, points finished early",
+        5.0,
+        False,
+        TIMES,
+        lambda r: against(r, SPARED, "TransformerLens"),
     ),
     Claim(
         "The published procedure, 64 steps, by ours",
