@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from families import (
+    FAMILIES,
     Handmade,
     build,
     full_logits,
@@ -262,3 +263,12 @@ def test_the_norm_of_a_low_precision_model_is_its_own_in_float32():
         normed = single.model.norm(states.bfloat16().float())
         expected = 5 * torch.tanh(single.lm_head(normed) / 5)
     torch.testing.assert_close(read, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_states_give_no_rows(name):
+    readout = Decoder(build(name)).readout
+    none = torch.empty(0, readout.d_model)
+    assert readout.logits(none).shape == (0, readout.vocab_size)
+    tokens = torch.empty(0, 1, dtype=torch.long)
+    assert readout.project(none).at(tokens).shape == (0, 1)

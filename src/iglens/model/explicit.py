@@ -31,7 +31,7 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
         cast = states.to(device=template.device, dtype=template.dtype, copy=True)
         rows = stream.from_vectors(cast)
         logits = _apply((*tail.before, head, *tail.after), rows)
-        return logits.reshape(len(states), -1).to(states.device)
+        return _by_vector(logits, len(states)).to(states.device)
 
     common: dict[str, Any] = {
         "d_model": stream.width,
@@ -55,7 +55,7 @@ def explicit_readout(tail: Tail, stream: Stream, vocab_size: int) -> AbstractRea
 
     def normed(states: Tensor, dtype: torch.dtype) -> Tensor:
         rows = _apply_in(tail.before, stream.from_vectors(states), dtype)
-        return rows.reshape(len(states), -1)
+        return _by_vector(rows, len(states))
 
     return LinearReadout(
         norm=normed,
@@ -86,6 +86,11 @@ def is_plain_linear(module: nn.Module) -> bool:
 def _own(module: nn.Linear) -> tuple[Tensor, ...]:
     """The tensors of a linear layer, as Python sees them."""
     return (module.weight, *module.parameters(recurse=False))
+
+
+def _by_vector(rows: Tensor, n_vectors: int) -> Tensor:
+    """What was made of some vectors, a row for each; there may be none of them."""
+    return rows.reshape(n_vectors, -1 if n_vectors else rows.shape[-1])
 
 
 def _apply(steps: Iterable[Step], values: Tensor) -> Tensor:
