@@ -31,7 +31,7 @@ class Size:
         neighbours: Lengths of text for the neighbours; none of them without any.
         turn: Multiplications and additions in a turn of the bare product.
         pairs: Rounds of what takes seconds.
-        launches: Rounds of what starts programs.
+        launches: Rounds of what starts programs, and of runs over a corpus.
         steps: Steps of the published procedure.
         texts: Texts of the corpus.
         levels: How far down the drill-down goes.
@@ -70,7 +70,7 @@ FULL = Size(
 )
 SHORT = Size(
     name="short",
-    cases=("map", "accuracy", "inside", "spread", "corpus", "memory", "start"),
+    cases=("map", "accuracy", "inside", "spread", "corpus", "start"),
     models=("smollm2",),
     tokens=(50,),
     neighbours=(),
@@ -78,7 +78,7 @@ SHORT = Size(
     pairs=3,
     launches=1,
     steps=(),
-    texts=8,
+    texts=2,
     levels=("sublayer",),
     blockings=((1024, 2048), (2048, 2048)),
 )

@@ -51,7 +51,7 @@ def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
             )
 
         rounds = (
-            {"alone": alone, "run": run(f"run-{at}")} for at in range(size.pairs + 1)
+            {"alone": alone, "run": run(f"run-{at}")} for at in range(size.launches + 1)
         )
         next(rounds)["run"]()  # what is loaded on first use is in nobody's time
         turns = in_turns(rounds, warm=False)
