@@ -25,6 +25,9 @@ MEMORY_BUDGET = 64 * 2**20
 BLOCK_BYTES = 2**20 * 4
 """Size of one block of logits: small enough that the passes over it stay in cache."""
 
+FUSED_UP_TO = 2048
+"""Columns that a softmax adds up without losing digits."""
+
 
 @runtime_checkable
 class Observer(Protocol):
@@ -208,10 +211,10 @@ class Normaliser:
         highest = logits.amax(1)
         depth = 600.0 if logits.dtype == torch.float64 else 60.0
         torch.maximum(logits, (highest - depth)[:, None], out=logits)
-        torch.softmax(logits, 1, out=logits)
+        added = _sum(logits, highest).double()
         highest = highest.double()
         empty = highest == -torch.inf
-        added = (1 / logits.amax(1).double()).masked_fill(empty, 0.0)
+        added = added.masked_fill(empty, 0.0)
         largest = torch.maximum(self.rest_max, highest)
         shift = largest.masked_fill(largest == -torch.inf, 0.0)
         before, here = (self.rest_max - shift).exp(), (highest - shift).exp()
@@ -223,6 +226,19 @@ class Normaliser:
         """Log-sum-exp of what was consumed so far."""
         empty = self.rest_max == -torch.inf
         return (self.rest_max + self._sum.log()).masked_fill(empty, -torch.inf)
+
+
+def _sum(
+    logits: Float[Tensor, "points block"], highest: Float[Tensor, " points"]
+) -> Float[Tensor, " points"]:
+    """`sum e^(z - highest)` of every row; its logits are overwritten.
+
+    A softmax adds thousands of terms one after the other, and loses digits over wide
+    blocks, where `sum` adds in pairs.
+    """
+    if logits.shape[1] > FUSED_UP_TO:
+        return logits.sub_(highest[:, None]).exp_().sum(1)
+    return 1 / torch.softmax(logits, 1, out=logits).amax(1)
 
 
 def _check_tokens(tokens: Int[Tensor, "points slots"], vocab_size: int) -> None:
