@@ -175,7 +175,7 @@ def run_command(
         with timer.stage():
             planned = job.on(decoder)
             store = Store.open(output, planned.settings)
-        with timer.stage("write"), progress_bars(quiet=quiet, rate=True) as progress:
+        with timer.stage(), progress_bars(quiet=quiet, rate=True) as progress:
             outcome = fill(store, planned, which, progress)
     timer.report()
     _show(outcome, as_json=as_json, quiet=quiet)

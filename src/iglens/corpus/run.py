@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,10 @@ from ..model.source import versions
 from ..model.weights import weights_sha256
 from ..readout.lens import AbstractLens
 from ..records import Target
+from ..stages import stage
 from .budget import BATCH_MEMORY, MOST_TEXTS, Budget
 from .explainer import Explainer, Null
-from .items import Columns
+from .items import Columns, Item
 from .read import AbstractInput, open_input
 from .selection import Selection, Shards, Survey
 from .store import Store
@@ -310,9 +311,19 @@ def fill(
         done += n
         progress("Rows", done, total)
 
-    for number, items in job.shards.items(pending):
-        store.write(number, job.explainer.shard(items, more))
+    rows = job.shards.items(pending)
+    while (shard := _read(rows)) is not None:
+        number, items = shard
+        content = job.explainer.shard(items, more)
+        with stage("write"):
+            store.write(number, content)
     return finish(store, found, damaged, time.perf_counter() - start)
+
+
+@stage("read")
+def _read(rows: Iterator[tuple[int, list[Item]]]) -> tuple[int, list[Item]] | None:
+    """The rows of the next shard."""
+    return next(rows, None)
 
 
 def missing(store: Store, part: tuple[int, int]) -> tuple[list[int], tuple[str, ...]]:
@@ -338,6 +349,7 @@ def missing(store: Store, part: tuple[int, int]) -> tuple[list[int], tuple[str, 
     return pending, tuple(damaged)
 
 
+@stage("write")
 def finish(
     store: Store, n_found: int, damaged: Sequence[str], seconds: float
 ) -> Outcome:
