@@ -104,7 +104,7 @@ print(tracing, estimate.tracing_bytes, reading, estimate.reading_bytes)
 
 @pytest.mark.parametrize("name", ["smollm2", "gemma3-270m"])
 @pytest.mark.parametrize("tokens", [128, 512])
-def test_the_doctors_estimate_is_not_exceeded(name, tokens):
+def test_the_doctors_estimate_is_near_the_peak(name, tokens):
     if cached_path(name) is None:
         pytest.skip(f"`iglens models fetch {name}` first")
     # freed blocks go back at once, so that the second peak is not hidden in the first
@@ -121,6 +121,6 @@ def test_the_doctors_estimate_is_not_exceeded(name, tokens):
         f"\n{name}, {tokens} tokens: tracing {found[0]:.0f} MB (estimated "
         f"{found[1]:.0f}), reading {found[2]:.0f} MB (estimated {found[3]:.0f})"
     )
-    # tracing now keeps less than what the estimate counts: it is an upper bound
-    assert 0 < found[0] / found[1] < 1.25
+    # of a short text the model's own activations, which are not counted, weigh more
+    assert 0.8 * found[1] < found[0] < 1.25 * found[1] + 16
     assert 0.6 < found[2] / found[3] < 1.25

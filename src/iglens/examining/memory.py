@@ -46,8 +46,8 @@ def memory_estimate(
         n_blocks=-(-readout.vocab_size // width),
         states_bytes=states,
         logits_bytes=logits,
-        # states are stacked from a list; the model's logits are picked, then copied
-        tracing_bytes=2 * states + 3 * logits,
+        # both are written once, where they stay
+        tracing_bytes=states + logits,
         reading_bytes=states + logits + reading,
     )
 
