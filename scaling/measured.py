@@ -47,7 +47,7 @@ def _line(name: str, decoder: iglens.Decoder, size: Size) -> str:
 
     forward = _seconds(lambda: decoder.trace(ids, positions), size.times)
     readout = _seconds(
-        lambda: attribute_many([traced], [None], diagnostics=False),
+        lambda: attribute_many([traced], [None], diagnostics=False, tolerance=0.0),
         size.times,
     )
     operations = shape.forward(size.n_tokens), shape.readout
