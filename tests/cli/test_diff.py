@@ -237,6 +237,7 @@ def test_a_prompt_can_come_from_stdin(iglens, monkeypatch):
         ("--positions", "prompt", "--max-new-tokens", "0", "--no-special-tokens"),
         ("--sample", "--temperature", "2", "--top-p", "0.9", "--seed", "7"),
         ("--precision", "float64", "--no-diagnostics", "--no-strict"),
+        ("--tolerance", "0"),
         ("--chat", "--system", "be brief", "--layers", "::2", "--lens", "logit"),
         ("--attn-implementation", "eager", "--device", "cpu", "--dtype", "float64"),
         ("--device-map", "cpu", "--revision", "main"),

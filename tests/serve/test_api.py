@@ -50,6 +50,7 @@ def test_the_answer_is_that_of_explain(client, fragile):
         {"max_new_tokens": 1, "estimator": "gradient", "n_steps": 8},
         {"max_new_tokens": 2, "baseline": ["mean", "prompt:the tale of a capital is"]},
         {"max_new_tokens": 1, "diagnostics": False, "strict": False, "by": "source"},
+        {"max_new_tokens": 1, "tolerance": 0},
     ],
 )
 def test_every_word_of_explain_is_understood(client, asked):
@@ -81,6 +82,7 @@ BODIES = {
     '{"prompt": "a", "by": "foo"}': "`by` is 'foo'; it must be `layer`, `sublayer`",
     '{"prompt": "a", "max_new_tokens": "3"}': "`max_new_tokens` is '3'; it must be a",
     '{"prompt": "a", "max_new_tokens": 1.5}': "`max_new_tokens` is 1.5; it must be a",
+    '{"prompt": "a", "tolerance": 0.5}': "`tolerance` is 0.5; it must be a probability",
     '{"prompt": "a", "top": 0}': "`top` is 0; it must be a whole number of parts",
     '{"prompt": "a", "chat": 1}': "`chat` is 1; it must be true",
     '{"prompt": "a", "temperature": NaN}': "`temperature` is nan; it must be a number",

@@ -61,6 +61,7 @@ class Answering:
             _PRECISION[question.precision],
             by=question.by,
             top=question.top,
+            tolerance=question.tolerance,
         )
 
     def _lens(self, name: str) -> str | AbstractLens:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from ..attribution import BASELINES
 from ..attribution.estimator import Rule
 from ..attribution.path import Level
+from ..readout.pruning import TOLERANCE, TOLERANCES
 from ..records import Unit
 
 MOST_TEXTS = 32
@@ -152,6 +153,13 @@ class Question(_Strict):
     )
     precision: Literal["float32", "float64"] | None = Field(
         default=None, description="`float32`, `float64` or null"
+    )
+    tolerance: Annotated[float, Field(ge=0, lt=TOLERANCES, allow_inf_nan=False)] = (
+        Field(
+            default=TOLERANCE,
+            description="a probability, 0 to below 2^-10, under which a level may stay "
+            "a bound",
+        )
     )
     strict: bool = Field(
         default=True,
