@@ -112,18 +112,32 @@ def seconds_of(results: Results, what: str) -> Values:
 
 CLAIMS = (
     Claim(
-        "Readout by the bare product, every point read whole",
+        "Readout by torch's bare product, every point read whole",
         1.15,
         True,
         TIMES,
         lambda r: worst(r, "map", PLAIN),
     ),
     Claim(
-        "Readout by the bare product, points finished early",
+        "Readout by torch's bare product, points finished early",
         0.70,
         True,
         TIMES,
         lambda r: worst(r, "map", SPARED),
+    ),
+    Claim(
+        "Readout by the product that it chose, every point read whole",
+        1.15,
+        True,
+        TIMES,
+        lambda r: worst(r, "floor", PLAIN),
+    ),
+    Claim(
+        "Readout by the product that it chose, points finished early",
+        0.70,
+        True,
+        TIMES,
+        lambda r: worst(r, "floor", SPARED),
     ),
     Claim(
         "The fastest neighbour's readout by ours",

@@ -1,7 +1,7 @@
 """The floor: every logit once, in blocks, and thrown away."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,14 +16,28 @@ BLOCKINGS = (
 )
 """Rows and columns per block; the fastest counts."""
 
+Multiply = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`states @ weight.T`, perhaps in the third."""
 
-def bare_product(normed: Tensor, weight: Tensor, blocking: tuple[int, int]) -> None:
+
+def by_torch(states: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """What every tool computes with."""
+    return torch.mm(states, weight.T, out=out)
+
+
+def bare_product(
+    normed: Tensor,
+    weight: Tensor,
+    blocking: tuple[int, int],
+    multiply: Multiply = by_torch,
+) -> None:
     """Every logit once, thrown away: what a readout of whole rows at least computes.
 
     Args:
         normed: States after the final norm, rows x d_model.
         weight: The unembedding, vocab x d_model.
         blocking: Rows and columns per block.
+        multiply: How a block is multiplied.
     """
     rows, columns = blocking
     buffer = torch.empty(rows * columns)
@@ -32,20 +46,21 @@ def bare_product(normed: Tensor, weight: Tensor, blocking: tuple[int, int]) -> N
         for column in range(0, len(weight), columns):
             block = weight[column : column + columns]
             out = buffer[: len(part) * len(block)].view(len(part), len(block))
-            torch.mm(part, block.T, out=out)
+            multiply(part, block, out)
 
 
 def best_blocking(
     normed: Tensor,
     weight: Tensor,
     blockings: Sequence[tuple[int, int]] = BLOCKINGS,
+    multiply: Multiply = by_torch,
 ) -> tuple[int, int]:
     """The fastest of some blockings, each run twice."""
     found: dict[tuple[int, int], float] = {}
     for _ in range(2):
         for blocking in blockings:
             start = time.perf_counter()
-            bare_product(normed, weight, blocking)
+            bare_product(normed, weight, blocking, multiply)
             passed = time.perf_counter() - start
             found[blocking] = min(passed, found.get(blocking, passed))
     return min(found, key=lambda blocking: found[blocking])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,10 +14,16 @@ from iglens.attribution.path import make_path
 from iglens.attribution.reading import read_paths
 from iglens.attribution.rows import resolve_rows
 from iglens.readout import MEMORY_BUDGET
+from iglens.readout.product import product as chosen
 from iglens.trace import Trace
 
-from .product import bare_product, best_blocking, rows_per_turn
+from .product import Multiply, bare_product, best_blocking, by_torch, rows_per_turn
 from .text import text_ids
+
+TORCH, CHOSEN = "product", "chosen product"
+"""Names of the floors: by torch's `mm`, and by what our readout chose here."""
+
+PRODUCTS: dict[str, Multiply] = {TORCH: by_torch, CHOSEN: chosen}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +78,29 @@ class Subject:
         return normed
 
     @cached_property
-    def blocking(self) -> tuple[int, int]:
+    def _blockings(self) -> dict[str, tuple[int, int]]:
         """The fastest for a text of fifty tokens, or for all of a shorter one."""
         trace = self.trace(min(50, len(self.ids) - 1))
         with torch.no_grad():
-            return best_blocking(self.normed(trace), self.weight, self.blockings)
+            normed = self.normed(trace)
+            return {
+                name: best_blocking(normed, self.weight, self.blockings, multiply)
+                for name, multiply in PRODUCTS.items()
+            }
+
+    def products(self, trace: Trace) -> dict[str, Callable[[], None]]:
+        """The floors for a trace."""
+        normed, weight = self.normed(trace), self.weight
+        return {
+            name: torch.no_grad()(
+                partial(bare_product, normed, weight, self._blockings[name], multiply)
+            )
+            for name, multiply in PRODUCTS.items()
+        }
 
     def product(self, trace: Trace) -> Callable[[], None]:
-        """The floor for a trace."""
-        normed, weight, blocking = self.normed(trace), self.weight, self.blocking
-
-        @torch.no_grad()
-        def run() -> None:
-            bare_product(normed, weight, blocking)
-
-        return run
+        """The floor that neighbours are compared with, too."""
+        return self.products(trace)[TORCH]
 
 
 def readout_of(trace: Trace, tolerance: float) -> Callable[[], object]:

@@ -117,9 +117,9 @@ def test_the_short_form_measures_and_prints(measured):
 def test_the_readout_is_not_slower_than_it_was(measured, stored, what):
     """A guard of ratios, wide enough for a machine that is busy."""
     results, _ = measured
-    now = worst(results, "map", what)
-    assert now["smollm2"] <= (1.6 if what == PLAIN else 1.2)
-    (then,) = stored.of("map", what=what, model="smollm2", tokens=50)
+    assert worst(results, "map", what)["smollm2"] <= (1.6 if what == PLAIN else 1.2)
+    now = worst(results, "floor", what)  # whichever product this processor is for
+    (then,) = stored.of("floor", what=what, model="smollm2", tokens=50)
     assert now["smollm2"] <= 1.3 * then.median
 
 

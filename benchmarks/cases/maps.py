@@ -12,13 +12,16 @@ from ..pairs import Way, in_turns
 from ..product import slices
 from ..results import Measurement
 from ..size import Size
-from ..subject import Subject, map_of, readout_of
+from ..subject import CHOSEN, TORCH, Subject, map_of, readout_of
 
 PLAIN, SPARED = "iglens", "iglens, pruned"
 """Names of ours: every point read to its end, and points finished early."""
 
 WAYS = {PLAIN: 0.0, SPARED: TOLERANCE}
 """With which tolerance on a probability."""
+
+FLOORS = {"map": TORCH, "floor": CHOSEN}
+"""What a readout is compared with, by case."""
 
 
 def readouts(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measurement]:
@@ -34,21 +37,22 @@ def readouts(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measuremen
             first = rows.index(part.start)
             trace = whole.at(slice(first, first + part.stop - part.start))
             own = {n: readout_of(trace, t) for n, t in WAYS.items()}
-            yield {**own, "product": subject.product(trace)}
+            yield {**own, **subject.products(trace)}
 
     turns = in_turns(ways())
     length = parts[0].stop - parts[0].start
     note = "" if length == n_tokens else f"stretches of {length} tokens of the text"
-    for name in WAYS:
-        yield Measurement.of(
-            "map",
-            turns,
-            name,
-            "product",
-            model=subject.name,
-            tokens=n_tokens,
-            note=note,
-        )
+    for case, floor in FLOORS.items():
+        for name in WAYS:
+            yield Measurement.of(
+                case,
+                turns,
+                name,
+                floor,
+                model=subject.name,
+                tokens=n_tokens,
+                note=note,
+            )
 
 
 def whole(subject: Subject, n_tokens: int, size: Size) -> Iterator[Measurement]:

@@ -15,6 +15,7 @@ from .abstract import (
     at_least_float32,
     dual_level,
 )
+from .product import product
 
 Norm = Callable[[Tensor, torch.dtype], Tensor]
 """Final norm of some states, computed in the given dtype."""
@@ -132,14 +133,14 @@ class LinearProjection(AbstractProjection):
             weight = unembed[start : start + width].to(dtype)
             shape = (points, len(weight))
             out = buffer[: points * len(weight)].view(shape)
-            torch.mm(self.normed, weight.T, out=out)
+            out = product(self.normed, weight, out)
             if bias is not None:
                 out += bias[start : start + width].to(dtype)
             if self.change is None or second is None:
                 yield LogitBlock(start, self.readout.post(out))
                 continue
             slope = second[: points * len(weight)].view(shape)
-            torch.mm(self.change, weight.T, out=slope)
+            slope = product(self.change, weight, slope)
             yield LogitBlock(start, *_with_slope(self.readout.post, out, slope))
 
     def at(self, tokens: Int[Tensor, "points slots"]) -> Float[Tensor, "points slots"]:
@@ -167,7 +168,8 @@ class LinearProjection(AbstractProjection):
     def columns(self, tokens: Int[Tensor, " some"]) -> Float[Tensor, "points some"]:
         """Logits of some tokens at every point, in the readout's precision."""
         unembed, bias = self.readout.weights()
-        logits = self.normed @ unembed[tokens].to(self.normed.dtype).T
+        weight = unembed[tokens].to(self.normed.dtype)
+        logits = product(self.normed, weight)
         if bias is not None:
             logits += bias[tokens].to(self.normed.dtype)
         return self.readout.post(logits)
