@@ -72,6 +72,7 @@ def _ours(subject: Subject, size: Size, only: Collection[str]) -> Iterator[Measu
         yield from spread.spread(size)
     if "corpus" in only and first:
         yield from corpus.throughput(subject, size)
+        yield from corpus.beginnings(subject, size)
     if "memory" in only:
         yield from memory.peak(subject.name, torch.get_num_threads())
     if "start" in only and first:

@@ -1,4 +1,7 @@
-"""A run over a corpus, against the same forwards and readouts alone."""
+"""A run over a corpus, against the same forwards and readouts alone.
+
+And texts that begin alike, against the same texts each run whole.
+"""
 
 import json
 import tempfile
@@ -18,6 +21,9 @@ from ..text import paragraphs
 
 LENGTH = 64
 """Tokens of a text."""
+
+ALIKE, OWN, BATCH = 40, 20, 16
+"""Tokens that texts begin with, tokens of their own, and how many texts."""
 
 
 def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
@@ -58,6 +64,34 @@ def throughput(subject: Subject, size: Size) -> Iterator[Measurement]:
     note = f"{len(texts)} texts of {LENGTH} tokens at most"
     yield Measurement.of(
         "corpus", turns, "alone", "run", model=subject.name, tokens=LENGTH, note=note
+    )
+
+
+def beginnings(subject: Subject, size: Size) -> Iterator[Measurement]:
+    """Tracing and attribution of the next token of texts that begin alike."""
+    first, rest = subject.ids[:ALIKE], subject.ids[ALIKE:]
+    texts = [first + (rest[at % len(rest) :] * OWN)[:OWN] for at in range(BATCH)]
+
+    def explained(batch: list[list[int]]) -> Way:
+        def run() -> None:
+            traces = subject.decoder.trace_many(batch, [[len(ids)] for ids in batch])
+            targets = [[subject.decoder.target(ids[-1])] for ids in batch]
+            attribute_many(traces, targets, diagnostics=False)
+
+        return run
+
+    unlike = [[at, *text[1:]] for at, text in enumerate(texts)]
+    ways = {"texts alike": explained(texts), "texts unlike": explained(unlike)}
+    turns = in_turns([ways] * size.pairs)
+    note = f"{BATCH} texts, {ALIKE} tokens alike and {OWN} of their own"
+    yield Measurement.of(
+        "corpus",
+        turns,
+        "texts alike",
+        "texts unlike",
+        model=subject.name,
+        tokens=1,
+        note=note,
     )
 
 

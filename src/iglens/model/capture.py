@@ -22,6 +22,12 @@ from .runner import Runner
 from .stream import Stream
 from .structure import tensors
 
+Take = Callable[[int, Float[Tensor, "texts text d_model"]], None]
+"""What a layer's states are handed to."""
+
+Pass = Callable[[Tensor, Tensor, Take], Float[Tensor, "texts kept vocab"]]
+"""Logits of some texts at the kept places, every wanted layer's states handed over."""
+
 _PIECE = 512
 """States that are summed in float64 at once."""
 
@@ -115,6 +121,7 @@ def capture_batch(
     texts: Sequence[Int[Tensor, " _"]],
     places: Sequence[Int[Tensor, " _"]],
     layers: Sequence[int],
+    run: Pass | None = None,
 ) -> list[Captured]:
     """States and logits at some places of several texts, in one forward pass.
 
@@ -128,18 +135,24 @@ def capture_batch(
         texts: Token ids of every text.
         places: Indices of the tokens whose states are wanted, per text, ascending.
         layers: Layers whose states are wanted, 0 and the last among them.
+        run: How the model is run; None for whole texts at once.
 
     Raises:
         UnsupportedModelError: If the model no longer runs the blocks it had.
     """
     lengths = [len(text) for text in texts]
     taken = _Taken(lengths, places, layers)
+
+    def whole(ids: Tensor, kept: Tensor, take: Take) -> Tensor:
+        """All texts from their first tokens on."""
+        with passing(stream, frozenset(layers), take):
+            keep = keep_argument(kept, ids.shape[1])
+            return runner(ids, keep=keep, lengths=lengths)
+
     ids = torch.stack([_filled(text, max(lengths)) for text in texts])
     with model_lock(runner.model):
         kept = kept_places(runner, ids, places)
-        with _hooks(stream, frozenset(layers), taken.take):
-            keep = keep_argument(kept, ids.shape[1])
-            logits = runner(ids, keep=keep, lengths=lengths)
+        logits = (run or whole)(ids, kept, taken.take)
     _check_passed(runner, layers, taken.passed)
     rows = [
         own if runner.pooled else _rows(own, torch.searchsorted(kept, wanted))
@@ -194,7 +207,7 @@ def states_of(
     def take(layer: int, streams: Tensor) -> None:
         taken[layer] = streams.clone()
 
-    with model_lock(runner.model), _hooks(stream, frozenset(layers), take):
+    with model_lock(runner.model), passing(stream, frozenset(layers), take):
         runner(ids, keep=1, lengths=lengths)
     _check_passed(runner, layers, taken)
     device = taken[layers[-1]].device
@@ -231,10 +244,10 @@ def _captured(taken: _Taken, text: int, logits: Tensor) -> Captured:
 
 
 @contextmanager
-def _hooks(
+def passing(
     stream: Stream,
     layers: frozenset[int],
-    take: Callable[[int, Tensor], None],
+    take: Take,
 ) -> Iterator[None]:
     """While open, every wanted layer's states are handed over."""
     calls = 0

@@ -59,13 +59,23 @@ def keeps_texts_apart(runner: Runner, noise: NoiseFloor) -> bool:
     filled = torch.cat([short, short[:, -1:].repeat(1, TOKENS - short.shape[1])], 1)
     lengths = (TOKENS, short.shape[1])
     together = runner(torch.cat([long, filled]), lengths=lengths)
-    alone = (runner(long)[0], runner(short)[0])
-    moved = [
-        distances(together[i, : len(logits)], logits) for i, logits in enumerate(alone)
-    ]
-    if runner.measure == "logit":
-        return max(change.logit for change in moved) <= MARGIN * noise.logit
-    return max(change.probability for change in moved) <= MARGIN * noise.probability
+    return all(
+        same_up_to_rounding(together[i, : len(logits)], logits, noise, runner.measure)
+        for i, logits in enumerate((runner(long)[0], runner(short)[0]))
+    )
+
+
+def same_up_to_rounding(
+    ours: Float[Tensor, "text vocab"],
+    own: Float[Tensor, "text vocab"],
+    noise: NoiseFloor,
+    measure: Measure,
+) -> bool:
+    """Whether two readings differ by no more than another batch would make them."""
+    moved = distances(ours, own)
+    if measure == "logit":
+        return moved.logit <= MARGIN * noise.logit
+    return moved.probability <= MARGIN * noise.probability
 
 
 def beside_another_text(ids: Tensor) -> Tensor:

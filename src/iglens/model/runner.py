@@ -18,7 +18,7 @@ from .padding import filling_of, padded, padding_token
 Inputs = Callable[[Tensor], Mapping[str, Any]]
 """Forward arguments for token ids of shape (texts, tokens)."""
 
-_FAILURES = (
+FAILURES = (
     TypeError,
     ValueError,
     RuntimeError,
@@ -50,7 +50,7 @@ class Runner:
     tried: dict[str, bool] = field(default_factory=dict)
 
     @cached_property
-    def _accepted(self) -> frozenset[str]:
+    def accepted(self) -> frozenset[str]:
         """Names of the forward's parameters."""
         return frozenset(inspect.signature(self.model.forward).parameters)
 
@@ -67,7 +67,7 @@ class Runner:
     @property
     def can_keep(self) -> bool:
         """Whether the model can be asked for the logits of some tokens alone."""
-        return self.inputs is None and "logits_to_keep" in self._accepted
+        return self.inputs is None and "logits_to_keep" in self.accepted
 
     @property
     def name(self) -> str:
@@ -91,6 +91,7 @@ class Runner:
         keep: int | Int[Tensor, " kept"] | None = None,
         lengths: Sequence[int] | None = None,
         gradients: bool = False,
+        more: Mapping[str, Any] | None = None,
     ) -> Float[Tensor, "texts kept vocab"]:
         """Logits of one forward pass, without a cache.
 
@@ -105,6 +106,7 @@ class Runner:
                 right with anything: a pooled model must be told.
             gradients: Keep what it takes to differentiate with respect to what hooks
                 bring in.
+            more: Further arguments of the forward, such as a cache.
 
         Raises:
             UnsupportedModelError: If the model does not run on these inputs.
@@ -113,7 +115,7 @@ class Runner:
             return self._pooled(ids, lengths, gradients)[:, None]
         kept = ids.shape[1] if keep is None else keep  # virtual tokens come in front
         kept = len(kept) if isinstance(kept, Tensor) else kept
-        logits = self._forward(ids, keep, gradients)
+        logits = self._forward(ids, keep, gradients, more)
         if logits.shape[1] < kept:
             raise UnsupportedModelError(
                 f"{self.name} gives logits for {logits.shape[1]} of {kept} tokens; its "
@@ -160,9 +162,11 @@ class Runner:
         ids: Int[Tensor, "texts text"],
         keep: int | Tensor | None,
         gradients: bool = False,
+        more: Mapping[str, Any] | None = None,
     ) -> Float[Tensor, "rows tokens vocab"]:
         """Logits as the model gives them, at least one row for each text."""
-        logits = self._output(self._arguments(ids, keep), gradients)
+        arguments = {**self._arguments(ids, keep), **(more or {})}
+        logits = self._output(arguments, gradients)
         if not isinstance(logits, Tensor) or logits.dim() != 3:
             raise UnsupportedModelError(
                 f"{self.name} gives no logits of shape (texts, tokens, vocab): it is "
@@ -176,15 +180,28 @@ class Runner:
 
     def _output(self, arguments: dict[str, Any], gradients: bool = False) -> Any:
         """What a forward pass gives as logits."""
-        with evaluating(self.model, gradients=gradients):
-            try:
-                output = self.model(**arguments)
-            except _FAILURES as error:
-                raise self._refusal(error, arguments) from error
+        output = self._run(arguments, gradients)
         logits = output.get("logits") if isinstance(output, Mapping) else output
         if isinstance(logits, tuple):
             logits = logits[0]
         return logits
+
+    def cache(self, ids: Int[Tensor, "one text"]) -> Any:
+        """What the model keeps of a text to go on from there, as it gives it.
+
+        Raises:
+            UnsupportedModelError: If the model does not run.
+        """
+        output = self._run({**self._arguments(ids, 1), "use_cache": True})
+        return getattr(output, "past_key_values", None)
+
+    def _run(self, arguments: dict[str, Any], gradients: bool = False) -> Any:
+        """What a forward pass gives."""
+        with evaluating(self.model, gradients=gradients):
+            try:
+                return self.model(**arguments)
+            except FAILURES as error:
+                raise self._refusal(error, arguments) from error
 
     def _refusal(
         self, error: Exception, arguments: dict[str, Any]
@@ -195,7 +212,7 @@ class Runner:
             return UnsupportedModelError(
                 f"{self.name} does not run on what `Declaration(inputs=...)` gives it "
                 f"({', '.join(arguments)}): {reason}. Its forward takes "
-                f"{', '.join(sorted(self._accepted))}."
+                f"{', '.join(sorted(self.accepted))}."
             )
         return UnsupportedModelError(
             f"{self.name} does not run on these token ids alone ({reason}). If it "
@@ -208,11 +225,11 @@ class Runner:
         if self.inputs is not None:
             return self._declared(self.inputs, ids)
         arguments: dict[str, Any] = {self._ids_name: ids}
-        if "attention_mask" in self._accepted:
+        if "attention_mask" in self.accepted:
             arguments["attention_mask"] = torch.ones_like(ids)
-        if "use_cache" in self._accepted:
+        if "use_cache" in self.accepted:
             arguments["use_cache"] = False
-        if keep is not None and "logits_to_keep" in self._accepted:
+        if keep is not None and "logits_to_keep" in self.accepted:
             here = keep.to(self.device) if isinstance(keep, Tensor) else keep
             arguments["logits_to_keep"] = here
         return arguments

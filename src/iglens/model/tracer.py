@@ -16,6 +16,7 @@ from .inside.opened import Inside
 from .labels import Labels
 from .picked import try_picking
 from .runner import Runner
+from .shared import capture_alike
 from .text import TextCodec
 from .verify import Verified
 
@@ -83,7 +84,9 @@ class Tracer:
         stream = self.verified.stream
         try_picking(self.runner, rows, places)
         if inside is None:
-            captured = capture_batch(self.runner, stream, rows, places, kept)
+            given = (self.runner, stream, rows, places, kept)
+            alike = capture_alike(*given, self.verified.noise)
+            captured = alike or capture_batch(*given)
             opened: list[dict[str, Any]] = [{} for _ in captured]
         else:
             captured, opened = inside.capture(self.runner, stream, rows, places, kept)
