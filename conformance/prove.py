@@ -66,6 +66,7 @@ def prove(model: nn.Module, declaration: Declaration | None = None) -> Proof:
     except IGLensError as error:
         return Proof("refused", reason=str(error))
     missed = _missed(decoder, declaration or Declaration())
+    missed = max(missed, missed_together(decoder))
     stream, readout = decoder.verified.stream, decoder.readout
     single = dtype == torch.float32
     inside, unsummed = ("", 0.0) if single else opened(decoder)
@@ -103,6 +104,22 @@ def _missed(decoder: Decoder, declaration: Declaration) -> float:
     found = [_gap(decoder.readout.logits(last), truth)]
     truth = _replaced(decoder, given, random)
     return max(*found, _gap(decoder.readout.logits(random[places]), truth))
+
+
+@torch.no_grad()
+def missed_together(decoder: Decoder) -> float:
+    """How far texts that begin alike, traced together, are from each of them alone."""
+    if decoder.labels is not None or decoder.declaration.inputs is not None:
+        return 0.0  # run whole, one after the other or not
+    ids = arbitrary_tokens(decoder.model, (1, 24))[0].tolist()
+    texts = [ids[:10] + ids[10 + at : 13 + at + at % 2] for at in range(6)]
+    last = [[len(text)] for text in texts]
+    together = decoder.trace_many(texts, last)
+    alone = [decoder.trace(*each) for each in zip(texts, last, strict=True)]
+    return max(
+        _gap(trace.logits, own.logits)
+        for trace, own in zip(together, alone, strict=True)
+    )
 
 
 def _gap(ours: Tensor, own: Tensor) -> float:

@@ -101,6 +101,14 @@ def test_knobs_and_biases_act():
     assert all(float(weight.std()) > 0.01 for weight in weights)
 
 
+def test_texts_that_are_mixed_up_are_called_wrong(monkeypatch):
+    decoder = Decoder(built("llama"))
+    assert prove.missed_together(decoder) <= prove.LIMITS[torch.float32]
+    whole = type(decoder).trace_many
+    monkeypatch.setattr(type(decoder), "trace_many", lambda *given: whole(*given)[::-1])
+    assert prove.missed_together(decoder) > 1e-3
+
+
 def test_a_wrong_readout_is_called_wrong():
     decoder = Decoder(built("llama"))
     assert prove._missed(decoder, Declaration()) <= prove.LIMITS[torch.float32]
