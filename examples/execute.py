@@ -188,12 +188,12 @@ def same_text(a: str, b: str) -> bool:
 
 
 def same_number(a: str, b: str) -> bool:
-    """Whether two numbers differ by one in the last digit at most, or by rounding."""
+    """Whether two numbers differ by one in the last digit, or as numbers in charts."""
     x, y = (float(text.replace(",", "")) for text in (a, b))
     if max(abs(x), abs(y)) < ROUNDING:
         return True
     steps = [last_digit(text) for text in (a, b)]
-    return x == y if None in steps else abs(x - y) <= 1.01 * max(steps)
+    return x == y if None in steps else abs(x - y) <= max(1.01 * max(steps), SAME)
 
 
 def last_digit(text: str) -> float | None:

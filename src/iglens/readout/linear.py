@@ -22,6 +22,9 @@ Norm = Callable[[Tensor, torch.dtype], Tensor]
 
 Elementwise = Callable[[Tensor], Tensor]
 
+_AT_ONCE = 512
+"""States whose inner products are taken in float64 at once."""
+
 
 def identity(values: Tensor) -> Tensor:
     """No post-processing."""
@@ -183,23 +186,37 @@ class LinearProjection(AbstractProjection):
         self, tokens: Int[Tensor, "points slots"], *, sized: bool = False
     ) -> tuple[Float[Tensor, "points slots"], Float[Tensor, "points slots"]]:
         """Inner products in float64, and if asked the sums of their terms' sizes."""
-        unembed, bias = self.readout.weights()
-        known = tokens.clamp(min=0)
         logits = torch.empty(tokens.shape, dtype=torch.float64, device=tokens.device)
         size = torch.zeros_like(logits)
-        normed = self.normed.double()
-        for slot in range(tokens.shape[1]):
-            rows, inverse = known[:, slot].unique(return_inverse=True)
-            terms = unembed[rows].double()[inverse] * normed
-            value = terms.sum(-1)
-            if sized:
-                size[:, slot] = terms.abs_().sum(-1)
-            if bias is not None:
-                offset = bias[rows].double()[inverse]
-                value += offset
-                size[:, slot] += offset.abs()
-            logits[:, slot] = value
+        for start in range(0, len(tokens), _AT_ONCE):
+            points = slice(start, start + _AT_ONCE)
+            normed = self.normed[points].double()
+            for slot in range(tokens.shape[1]):
+                known = tokens[points, slot].clamp(min=0)
+                logits[points, slot] = self._product(
+                    normed, known, size[points, slot] if sized else None
+                )
         return logits, size
+
+    def _product(
+        self,
+        normed: Float[Tensor, "some d_head"],
+        tokens: Int[Tensor, " some"],
+        size: Float[Tensor, " some"] | None,
+    ) -> Float[Tensor, " some"]:
+        """One inner product for each state; the sums of sizes are written, if asked."""
+        unembed, bias = self.readout.weights()
+        rows, inverse = tokens.unique(return_inverse=True)
+        terms = unembed[rows].double()[inverse].mul_(normed)
+        value = terms.sum(-1)
+        offset = None if bias is None else bias[rows].double()[inverse]
+        if offset is not None:
+            value += offset
+        if size is not None:
+            size += terms.abs_().sum(-1)
+            if offset is not None:
+                size += offset.abs()
+        return value
 
 
 def _with_slope(
