@@ -55,6 +55,7 @@ def proved(model_type, dtype=torch.float32):
         return prove.prove(built(model_type, dtype), tiny.declaration(model_type))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ODD)
 def test_odd_classes_are_exact(model_type):
     proof = proved(model_type)
@@ -161,6 +162,7 @@ def test_shares_that_do_not_add_up_are_a_complaint():
         assert "opened wrongly" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "words"),
     [
@@ -193,6 +195,7 @@ def test_a_state_that_does_not_decide_its_block_is_a_complaint():
     assert "0.25" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["llama", "gpt_neox", "zamba2", "xlm", "blt"])
 def test_states_between_parts_are_judged_by_intervention(model_type):
     proof = proved(model_type)
@@ -245,6 +248,7 @@ def test_a_page_tells_one_label_from_two():
     assert "- **llama** with one label, refused:" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [tiny.CLASSIFIER, tiny.REWARD])
 @pytest.mark.parametrize("model_type", CLASSIFIERS)
 def test_a_sample_of_classifiers_is_exact_or_refused(model_type, kind):

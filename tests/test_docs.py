@@ -51,6 +51,7 @@ def test_the_help_in_the_docs_is_the_help():
     assert block("docs/cli.md", "help") == in_fresh_interpreter("help_pages")
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
 def test_the_output_in_the_readme_is_the_output():
     shown, now = block("README.md", "output"), in_fresh_interpreter("first_output")
@@ -166,6 +167,7 @@ def test_every_generated_block_is_compared(generate):
     assert len(blocks) == 4  # each of these has a test of its own
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
 def test_the_python_of_the_page_on_insides_runs_and_adds_up():
     page = (ROOT / "docs/inside.md").read_text()

@@ -144,6 +144,7 @@ def test_real_heads_have_the_closed_form_and_the_brute_force_result(name):
         np.testing.assert_allclose(found.change, changes, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
 def test_all_segments_of_paris(embedded):
     ids = embedded.encode("The capital of France is")

@@ -15,6 +15,7 @@ def ask(client, prompt, **but):
     return client.post("/api/explain", json={**WELL, "prompt": prompt, **but})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "kind", "reported"),
     [

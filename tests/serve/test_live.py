@@ -136,6 +136,7 @@ def command(tiny_folder):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_the_command_says_where_it_is_logs_no_prompt_and_ends_with_ctrl_c(command):
     said = ""
     while "Listening at" not in said:

@@ -81,6 +81,7 @@ def test_the_asked_model_answers_and_stays(client, models):
     assert back["levels"] == first["levels"]
 
 
+@pytest.mark.slow
 def test_one_is_in_memory_at_a_time(client, models):
     for name in ("two", "one", "two"):
         assert ask(client, model={"id": name}).status_code == 200
@@ -99,6 +100,7 @@ def test_pages_show_the_one_that_answers(client):
     assert '<option value="two" selected>two</option>' in client.get("/").text
 
 
+@pytest.mark.slow
 def test_a_link_brings_its_model_back(client, models):
     """A saved question is of token ids, and these are of one model."""
     from iglens.serve.permalink import read_code

@@ -195,6 +195,7 @@ def test_ten_thousand_combining_marks_are_cut():
     assert max(s.count("\N{COMBINING ACUTE ACCENT}") for s in strings(spec)) < 30
 
 
+@pytest.mark.slow
 @given(recipe=recipes())
 @settings(deadline=None, max_examples=20)
 def test_a_chart_of_anything_is_json_that_every_reader_takes(recipe):

@@ -283,6 +283,7 @@ def test_odd_cells_of_either_side_are_crossed_and_say_whose():
     assert all(c["odd"].startswith("a: ") for c in odd)
 
 
+@pytest.mark.slow
 @given(recipe=recipes())
 @settings(deadline=None, max_examples=8)
 def test_a_difference_of_anything_is_json_that_every_reader_takes(recipe):

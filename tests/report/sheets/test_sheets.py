@@ -90,6 +90,7 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_record_can_be_shown_in_every_way(records, name, tmp_path):
     starts = {".html": b"<!doc", ".md": b"# ", ".svg": b"<svg", ".png": b"\x89PNG"}
@@ -228,6 +229,7 @@ def test_warnings_of_both_sides_stand_at_the_top(records):
     assert 'class="warnings"' not in html_page(a_sheet())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_are_shown_and_never_markup(text):
     side = make_attribution(rows=2, texts=(text,), n_layers=2, layers=[1, 2])
