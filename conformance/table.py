@@ -23,7 +23,8 @@ configuration class with tiny sizes, random weights and biases, and scales and
 soft-caps that act. Each was then loaded as a user would load it and judged against the
 model itself on another text: the logits of a plain forward pass, and of one in which
 only the last block's output is replaced by random vectors. Texts that begin alike, of
-which the beginning is run once where that can be, were judged against each run alone.
+which the beginning is run once where that can be, were judged against each run alone
+(float32).
 
 - **exact**: equal to both within a total variation of 1e-5 (float32) or 1e-10
   (float64); with one label, of which there is no distribution, within as much in its
