@@ -128,7 +128,7 @@ def test_a_cache_that_fails_costs_nothing_but_time(monkeypatch, fault, answers):
 
 
 def test_a_cache_beyond_what_whole_texts_take_is_not_repeated(monkeypatch, answers):
-    monkeypatch.setattr("iglens.model.shared._WIDTHS", 0.01)
+    monkeypatch.setattr("iglens.model.shared.WIDTHS", 0.01)
     decoder = Decoder(build("llama"))
     traces = decoder.trace_many(RAGGED, LAST)
     assert answers == [None]

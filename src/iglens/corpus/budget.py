@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..errors import ArgumentError
 from ..explaining.plan import Plan
+from ..model.capture import WIDTHS
 from ..model.decoder import Decoder
 
 BATCH_MEMORY = 1 << 30
@@ -12,11 +13,6 @@ BATCH_MEMORY = 1 << 30
 
 MOST_TEXTS = 64
 """Texts per batch at most: beyond that nothing gets faster."""
-
-_WIDTHS = 24
-"""Vectors as wide as the stream that a forward pass holds per token, about: the MLP's
-hidden layer is some four to eight of them, and queries, keys, values and norms come on
-top."""
 
 _LOGIT_COPIES = 3
 """Times that logits are held at explained positions: the model's, the trace's, and
@@ -90,7 +86,7 @@ class Budget:
         longest = max(len(plan.ids) for plan in plans)
         first = min(plan.positions[0] for plan in plans) - 1
         n_rows = sum(len(plan.positions) for plan in plans)
-        passing = len(plans) * longest * self.width * _WIDTHS
+        passing = len(plans) * longest * self.width * WIDTHS
         logits = len(plans) * (longest - first) + _LOGIT_COPIES * n_rows
         states = 2 * n_rows * self.n_points * self.width
         return self.element * (passing + states + logits * self.vocab_size)

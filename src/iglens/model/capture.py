@@ -28,6 +28,11 @@ Take = Callable[[int, Float[Tensor, "texts text d_model"]], None]
 Pass = Callable[[Tensor, Tensor, Take], Float[Tensor, "texts kept vocab"]]
 """Logits of some texts at the kept places, every wanted layer's states handed over."""
 
+WIDTHS = 24
+"""Vectors as wide as the stream that a forward pass holds per token, about: the MLP's
+hidden layer is some four to eight of them, and queries, keys, values and norms come on
+top."""
+
 _PIECE = 512
 """States that are summed in float64 at once."""
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import UnsupportedModelError
 from ..readout.fidelity import NoiseFloor
-from .capture import Captured, Take, capture_batch, passing
+from .capture import WIDTHS, Captured, Take, capture_batch, passing
 from .injected import model_lock
 from .noise import same_up_to_rounding
 from .picked import keep_argument
@@ -31,10 +31,6 @@ from .structure import tensors
 WORTHWHILE = 0.75
 """Share of all tokens that may still be run: what is saved must be more than what
 repeating a cache and a second pass cost."""
-
-_WIDTHS = 24
-"""States as large as a repeated cache may be, per token of a batch: what a forward pass
-of the whole texts would hold of each, about."""
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +125,8 @@ def _behind(
         first = beginnings.pop(layer).expand(len(streams), -1, -1)
         take(layer, torch.cat([first, streams], 1))
 
-    most = ids.numel() * stream.width * _WIDTHS * stream.template.element_size()
+    # no more than what a pass of the whole texts would hold, about
+    most = ids.numel() * stream.width * WIDTHS * stream.template.element_size()
     with passing(stream, frozenset(layers), remember):
         cache = _repeated(runner.cache(ids[:1, :length]), len(ids), most)
     more = {"past_key_values": cache, "use_cache": True}
